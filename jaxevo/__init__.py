@@ -1,0 +1,79 @@
+"""jaxevo: drug resistance in tumors, simulated cell by cell."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxevo.config import Study, StudyError, load_study
+    from jaxevo.engines.base import Arm, Founder, Problem, Record, Trajectory, Variable
+    from jaxevo.engines.cells import Progress
+    from jaxevo.model import Model, rates
+    from jaxevo.plots import draw_all
+    from jaxevo.simulate import RunResult, plan, run_study, simulate, summarize
+    from jaxevo.state import Environment, Rates, Traits
+    from jaxevo.store import read_trajectory, write_trajectory
+
+_HOME = {
+    "Arm": "engines.base",
+    "Environment": "state",
+    "Founder": "engines.base",
+    "Model": "model",
+    "Problem": "engines.base",
+    "Progress": "engines.cells",
+    "Rates": "state",
+    "Record": "engines.base",
+    "RunResult": "simulate",
+    "Study": "config",
+    "StudyError": "config",
+    "Traits": "state",
+    "Trajectory": "engines.base",
+    "Variable": "engines.base",
+    "draw_all": "plots",
+    "load_study": "config",
+    "plan": "simulate",
+    "rates": "model",
+    "read_trajectory": "store",
+    "run_study": "simulate",
+    "simulate": "simulate",
+    "summarize": "simulate",
+    "write_trajectory": "store",
+}
+
+__all__ = [
+    "Arm",
+    "Environment",
+    "Founder",
+    "Model",
+    "Problem",
+    "Progress",
+    "Rates",
+    "Record",
+    "RunResult",
+    "Study",
+    "StudyError",
+    "Traits",
+    "Trajectory",
+    "Variable",
+    "draw_all",
+    "load_study",
+    "plan",
+    "rates",
+    "read_trajectory",
+    "run_study",
+    "simulate",
+    "summarize",
+    "write_trajectory",
+]
+
+
+def __getattr__(name: str):
+    """Import a public name when it is first asked for, so that light uses stay light."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxevo' has no attribute {name!r}")
+    module = importlib.import_module(f"jaxevo.{_HOME[name]}")
+    globals()[name] = value = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

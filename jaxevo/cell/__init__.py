@@ -1,0 +1,1 @@
+"""The life of a cell: rates and deterministic consequences, no dice."""

@@ -1,0 +1,364 @@
+"""Checks: what no table can see alone: names that must exist, and limits that several tables set.
+
+Each check raises the fault of the first key that breaks it. They run in the order of `CHECKS` on a
+study as it was written, before `resolve` spells it out.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable
+
+from jaxevo.config.alterations import GeneticInstability
+from jaxevo.config.doses import Dosing
+from jaxevo.config.draft import Draft
+from jaxevo.config.growth import check_growth
+from jaxevo.config.sentences import Path, expected, fault, hint, missing, unknown_name
+from jaxevo.config.tables import Drug
+
+LONGEST_NAME = 60  # characters
+MAX_GENOTYPES = 2**32
+MAX_ENTRIES = 1_000_000  # times that are recorded, doses of an arm
+DEFAULT_SYNC_HOURS = 6.0
+ONE_SITE = "tumor"
+
+
+def site_names(study: Draft) -> list[str]:
+    """The sites, in order; one named `tumor` where the study names none."""
+    return list(study.sites) or [ONE_SITE]
+
+
+def drug_targets(study: Draft, name: str) -> dict[str, float]:
+    """Target -> kd (uM) of one drug."""
+    drug = study.drugs[name]
+    return drug.kd_um if isinstance(drug.kd_um, dict) else {drug.target or name: drug.kd_um}
+
+
+def target_names(study: Draft) -> list[str]:
+    """The targets, in order: those with a table, then those that drugs bring along."""
+    own = [name for name in study.drugs if name in drug_targets(study, name)]
+    return list(dict.fromkeys([*study.targets, *own]))
+
+
+def initial_cells(study: Draft) -> int:
+    """Cells that the tumor starts from."""
+    if study.tumor.mixture is None:
+        return study.tumor.founders or 1
+    return sum(row.cells for row in study.tumor.mixture)
+
+
+def check_names(study: Draft) -> None:
+    """Names are short and printable, and no two arms share one."""
+    paths: list[tuple[str, Path]] = []
+    for kind in ("sites", "drugs", "targets", "pumps", "alterations"):
+        paths += [(name, (kind, name)) for name in getattr(study, kind)]
+    paths += [(arm.name, ("arms", i, "name")) for i, arm in enumerate(study.arms)]
+    for name, path in paths:
+        is_plain = name.isprintable() and name == name.strip()
+        if not is_plain or not 1 <= len(name) <= LONGEST_NAME:
+            raise expected(f"a name of 1 to {LONGEST_NAME} printable characters", name, path)
+    seen: dict[str, int] = {}
+    for i, arm in enumerate(study.arms):
+        if arm.name in seen:
+            raise fault(
+                f'expected a name of its own, got "{arm.name}", which arms.{seen[arm.name]} has',
+                ("arms", i, "name"),
+            )
+        seen[arm.name] = i
+    if not study.arms:
+        raise missing("at least one [[arms]] table; one with `doses = []` is untreated", ("arms",))
+
+
+def check_sites(study: Draft) -> None:
+    """Sites name drugs, pumps and each other; cells can get to every site."""
+    for name, site in study.sites.items():
+        at = ("sites", name)
+        for key in ("delivered_fraction", "equilibration_per_h"):
+            _known_keys("drug", getattr(site, key), study.drugs, (*at, key))
+        if site.barrier is not None:
+            by_drug, pumps = site.barrier.permeability_per_h, site.barrier.pump
+            _known_keys("drug", by_drug, study.drugs, (*at, "barrier", "permeability_per_h"))
+            _known_keys("pump", pumps, study.pumps, (*at, "barrier", "pump"))
+        _known_keys("site", site.migration_per_day, study.sites, (*at, "migration_per_day"))
+        if name in site.migration_per_day:
+            raise fault("leads back to the same site", (*at, "migration_per_day", name))
+    if study.sites and study.tumor.capacity_cells is not None:
+        raise fault(
+            "belongs to a study without sites; expected capacity_cells in the [sites.X] tables",
+            ("tumor", "capacity_cells"),
+        )
+    _check_reach(study)
+
+
+def _check_reach(study: Draft) -> None:
+    """Cells start at every site or can migrate to it."""
+    first = site_names(study)[0]
+    rows = study.tumor.mixture
+    reached = {first} if rows is None else {row.site or first for row in rows}
+    frontier = reached & set(study.sites)
+    while frontier:
+        onward = study.sites[frontier.pop()].migration_per_day
+        new = {name for name, rate in onward.items() if rate > 0} - reached
+        reached |= new
+        frontier |= new
+    for name in study.sites:
+        if name not in reached:
+            raise fault(
+                "is a site that no cell can reach; expected migration_per_day to it from a site "
+                "with cells, or cells there in tumor.mixture",
+                ("sites", name),
+            )
+
+
+def check_tumor(study: Draft) -> None:
+    """The tumor starts in one way, from genotypes and sites that exist, within its room."""
+    tumor = study.tumor
+    if tumor.founders is not None and tumor.mixture is not None:
+        raise fault("stands beside founders; expected one of the two", ("tumor", "mixture"))
+    if tumor.mixture is not None and not tumor.mixture:
+        raise expected("at least one row of cells", [], ("tumor", "mixture"))
+    for i, row in enumerate(tumor.mixture or []):
+        at = ("tumor", "mixture", i)
+        if row.site is not None and row.site not in site_names(study):
+            raise unknown_name("a site", row.site, site_names(study), (*at, "site"))
+        _known_keys("alteration", row.genotype, study.alterations, (*at, "genotype"))
+        for name, level in row.genotype.items():
+            top = study.alterations[name].max_level
+            if level > top:
+                raise expected(f"a level from 0 to {top}", level, (*at, "genotype", name))
+    initial = initial_cells(study)
+    start = ("tumor", "founders" if tumor.mixture is None else "mixture")
+    treat, stop, room = tumor.treat_at_cells, tumor.stop_at_cells, study.study.max_cells
+    if room is not None and initial > room:
+        raise fault(
+            f"expected at most max_cells ({room}) cells to start from, got {initial}", start
+        )
+    if treat is not None and treat <= initial:
+        raise fault(
+            f"expected more cells than the tumor starts from ({initial}), got {treat}",
+            ("tumor", "treat_at_cells"),
+        )
+    if stop is not None and stop <= (treat or initial):
+        than = f"treat_at_cells ({treat})" if treat else f"the tumor starts from ({initial})"
+        raise fault(f"expected more cells than {than}, got {stop}", ("tumor", "stop_at_cells"))
+    for key, cells in (("treat_at_cells", treat), ("stop_at_cells", stop)):
+        if room is not None and cells is not None and cells > room:
+            raise fault(f"expected at most max_cells ({room}), got {cells}", ("tumor", key))
+
+
+def check_drugs(study: Draft) -> None:
+    """Drugs bind targets that exist; a trapped pool knows the target that traps."""
+    for name, drug in study.drugs.items():
+        at = ("drugs", name)
+        known = [*study.targets, *([] if name in study.targets else [name])]
+        if isinstance(drug.kd_um, dict):
+            _known_keys("target", drug.kd_um, known, (*at, "kd_um"))
+            if drug.target is not None:
+                raise fault("stands beside a kd_um for each target; expected one", (*at, "target"))
+        elif drug.target is not None and drug.target not in known:
+            raise unknown_name("a target", drug.target, known, (*at, "target"))
+        own = drug_targets(study, name)
+        if drug.effect is not None and (name in study.targets or name not in own):
+            holder = name if name in study.targets else next(iter(own), name)
+            raise fault(f"belongs to a target; expected [targets.{holder}]", (*at, "effect"))
+        if drug.pool == "trapped":
+            _check_trap(study, name, drug)
+
+
+def _check_trap(study: Draft, name: str, drug: Drug) -> None:
+    """A trapped pool is shared out by Morrison's law between the drug and one target."""
+    at = ("drugs", name)
+    bound = drug_targets(study, name)
+    if len(bound) != 1:
+        raise fault(
+            f'expected "open", since the drug binds {len(bound)} targets and a trapped pool needs one',
+            (*at, "pool"),
+        )
+    target, kd = next(iter(bound.items()))
+    if kd == 0:
+        raise fault('is "trapped", which needs kd_um > 0', (*at, "pool"))
+    table = study.targets.get(target) or drug.effect
+    if table is None or table.amount_um == 0:
+        raise fault(f'is "trapped", which needs amount_um > 0 of target {target}', (*at, "pool"))
+
+
+def check_targets(study: Draft) -> None:
+    """Every target with a table is bound by a drug or carries a bypass."""
+    bound = {target for name in study.drugs for target in drug_targets(study, name)}
+    routes = {getattr(alteration, "through", None) for alteration in study.alterations.values()}
+    for name in study.targets:
+        if name not in bound and name not in routes:
+            raise fault(
+                "is a target that no drug binds and no bypass goes through; "
+                f'expected target = "{name}" or kd_um = {{ {name} = ... }} in a drug',
+                ("targets", name),
+            )
+
+
+def check_pumps(study: Draft) -> None:
+    """Pumps name drugs."""
+    for name, pump in study.pumps.items():
+        for key in ("vmax_um_per_h", "km_um", "inhibited_by_ki_um"):
+            _known_keys("drug", getattr(pump, key), study.drugs, ("pumps", name, key))
+
+
+def check_alterations(study: Draft) -> None:
+    """Alterations name drugs, pumps and targets on which they can act."""
+    targets = target_names(study)
+    for name, alteration in study.alterations.items():
+        at = ("alterations", name)
+        for key in type(alteration).model_fields:
+            value = getattr(alteration, key)
+            if isinstance(value, dict):
+                _known_keys("drug", value, study.drugs, (*at, key))
+            if key == "pump" and value not in study.pumps:
+                raise unknown_name("a pump", value, study.pumps, (*at, key))
+            if key in ("target", "through") and value is not None and value not in targets:
+                raise unknown_name("a target", value, targets, (*at, key))
+            if (
+                key == "through"
+                and value is not None
+                and value == getattr(alteration, "target", None)
+            ):
+                raise fault("is the target that it bypasses; expected another", (*at, key))
+        alteration.check_drugs(study.drugs, at)
+    _check_transitions(study)
+    genotypes = math.prod(alteration.max_level + 1 for alteration in study.alterations.values())
+    num_sites = len(site_names(study))
+    for count, what in ((genotypes, "genotypes"), (genotypes * num_sites, "genotypes x sites")):
+        if count > MAX_GENOTYPES:
+            raise fault(
+                f"make {count} {what}; expected at most 2**32, so lower the max_level of some",
+                ("alterations",),
+            )
+
+
+def _check_transitions(study: Draft) -> None:
+    """All gains and losses that one division can bring have probabilities that sum to at most 1."""
+    steps = {name: table.largest_step() for name, table in study.alterations.items()}
+    total = sum(probability for _, probability in steps.values())
+    unstable = [t for t in study.alterations.values() if isinstance(t, GeneticInstability)]
+    growth = sum(t.max_level * max(0.0, math.log(t.mutation_factor)) for t in unstable)
+    factor = study.study.genetic_instability * math.exp(min(growth, 700.0))
+    if total * factor > 1:
+        name = max(steps, key=lambda name: steps[name][1])
+        raise fault(
+            "expected probabilities of all alterations that sum to at most 1 at one division, got "
+            f"{total * factor:.3g} ({total:.3g} times genetic instability {factor:.3g})",
+            ("alterations", name, steps[name][0]),
+        )
+
+
+def check_times(study: Draft) -> None:
+    """Nothing is planned after the horizon, and no grid of times is too long to be kept."""
+    horizon = study.study.horizon_days
+    sync = study.study.sync_hours
+    if sync is not None and sync > horizon * 24:
+        raise expected(f"at most the horizon ({horizon * 24:g} h)", sync, ("study", "sync_hours"))
+    for i, day in enumerate(study.record.snapshot_days):
+        if day > horizon:
+            at = ("record", "snapshot_days", i)
+            raise expected(f"a day up to the horizon ({horizon:g})", day, at)
+    record = study.record
+    grids: list[tuple[Path, float | None]] = [
+        (("study", "sync_hours"), (sync or DEFAULT_SYNC_HOURS) / 24),
+        (("record", "every_days"), record.every_days),
+        (("record", "clones_every_days"), record.clones_every_days),
+        (("record", "concentration_every_h"), record.concentration_every_h / 24),
+    ]
+    for path, step in grids:
+        if step is not None and horizon / step > MAX_ENTRIES:
+            raise fault(
+                f"cuts {horizon:g} days into {horizon / step:.3g} intervals; "
+                f"expected at most {MAX_ENTRIES}",
+                path,
+            )
+
+
+def check_arms(study: Draft) -> None:
+    """Doses name drugs that can be given that way, between day 0 and the horizon."""
+    for i, arm in enumerate(study.arms):
+        for k, dose in enumerate(arm.doses):
+            at = ("arms", i, "doses", k)
+            if dose.drug not in study.drugs:
+                raise unknown_name("a drug", dose.drug, study.drugs, (*at, "drug"))
+            _check_dose(dose, study.drugs[dose.drug], at)
+            _check_days(dose, study.study.horizon_days, at)
+        _check_levels(arm.doses, study.study.horizon_days, ("arms", i, "doses"))
+
+
+def _check_dose(dose: Dosing, drug: Drug, at: Path) -> None:
+    if drug.plasma is None and dose.amount_mg is not None:
+        raise fault(
+            f"is given of a drug without plasma; expected level_um, or [drugs.{dose.drug}.plasma]",
+            (*at, "amount_mg"),
+        )
+    if drug.plasma is not None and dose.level_um is not None:
+        raise fault(
+            f"is prescribed for a drug with [drugs.{dose.drug}.plasma]; expected amount_mg",
+            (*at, "level_um"),
+        )
+    most = drug.max_dose_mg
+    if dose.amount_mg is not None and most is not None and dose.amount_mg > most:
+        raise expected(f"at most max_dose_mg ({most:g})", dose.amount_mg, (*at, "amount_mg"))
+    if dose.route == "oral" and drug.plasma is not None and drug.plasma.absorption_per_h is None:
+        raise fault(
+            f'is "oral"; expected absorption_per_h in [drugs.{dose.drug}.plasma]', (*at, "route")
+        )
+
+
+def _check_days(dose: Dosing, horizon: float, at: Path) -> None:
+    for key in ("day", "from_day"):
+        day = getattr(dose, key)
+        if day is not None and day >= horizon:
+            raise expected(f"a day before the horizon ({horizon:g})", day, (*at, key))
+    if dose.until_day is not None and dose.until_day > horizon:
+        at = (*at, "until_day")
+        raise expected(f"a day up to the horizon ({horizon:g})", dose.until_day, at)
+    if dose.num_times(horizon) > MAX_ENTRIES:
+        key = "every_days" if dose.every_h is None else "every_h"
+        number = dose.num_times(horizon)
+        raise fault(f"makes {number} doses; expected at most {MAX_ENTRIES}", (*at, key))
+
+
+def _check_levels(doses: list[Dosing], horizon: float, at: Path) -> None:
+    """No two rows prescribe the level of one drug at the same time."""
+    spans = []
+    for k, dose in enumerate(doses):
+        if dose.level_um is not None:
+            spans += [(dose.drug, span.start, span.end, k) for span in dose.spans(horizon)]
+    spans.sort()
+    for one, two in itertools.pairwise(spans):
+        if one[0] == two[0] and two[1] < one[2] and one[3] != two[3]:
+            first, second = sorted((one[3], two[3]))
+            raise fault(
+                f"prescribes {one[0]} on day {two[1]:g}, as row {first} does; "
+                "expected levels of one drug that do not overlap",
+                (*at, second, "level_um"),
+            )
+
+
+def _known_keys(kind: str, values: object, known: Iterable[str], at: Path) -> None:
+    """Every key of a table of names is the name of something."""
+    for name in values if isinstance(values, dict) else ():
+        if name not in known:
+            raise fault(f"is no {kind} of the study{hint(name, known)}", (*at, name))
+
+
+CHECKS = (
+    check_names,
+    check_tumor,
+    check_sites,
+    check_drugs,
+    check_targets,
+    check_pumps,
+    check_alterations,
+    check_times,
+    check_arms,
+    check_growth,
+)
+
+
+def check(study: Draft) -> None:
+    """Raise the fault of the first key that does not fit the rest of the study."""
+    for one_check in CHECKS:
+        one_check(study)

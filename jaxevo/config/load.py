@@ -1,0 +1,103 @@
+"""Load: a study file and `--set` changes -> `Study`, or one sentence about the first error."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path as File
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from jaxevo.config.locate import line_of, locate
+from jaxevo.config.overrides import Setting, apply
+from jaxevo.config.sentences import Path, StudyError, dotted, show
+from jaxevo.config.study import Study
+
+LARGEST_FILE = 16 * 2**20  # bytes
+
+
+def load_study(path: str | File, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file, change it by `key=value` overrides, check it, fill in every default.
+
+    Raises:
+        StudyError: one sentence with file, line, key, what was expected and what was found; about
+            an overridden value it names `--set` in place of the file.
+    """
+    file = str(path)
+    text = _read(file)
+    raw = _parse(file, text)
+    if not raw and not overrides:
+        raise StudyError(f"{file}:1: is empty; expected [study], [tumor] and [[arms]]")
+    settings = apply(raw, overrides)
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise StudyError(_first_sentence(file, text, settings, details)) from None
+
+
+def _read(file: str) -> str:
+    """The text of a file, UTF-8 without a byte order mark."""
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except IsADirectoryError:
+        raise StudyError(f"{file}: is a folder; expected a study file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StudyError(f"{file}: cannot be read: {reason}") from None
+    if len(data) > LARGEST_FILE:
+        raise StudyError(f"{file}: is larger than {LARGEST_FILE} bytes; expected a study file")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise StudyError(f"{file}:1: starts with a byte order mark; expected UTF-8 without one")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
+        raise StudyError(f"{file}:1: is not UTF-8 text (UTF-16, or no text); expected UTF-8")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = 1 + data.count(b"\n", 0, error.start)
+        byte = data[error.start]
+        raise StudyError(
+            f"{file}:{line}: is not UTF-8: byte 0x{byte:02x}; expected UTF-8"
+        ) from None
+
+
+def _parse(file: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise StudyError(f"{file}: nests arrays or tables too deeply; expected a study") from None
+    except ValueError as error:  # TOMLDecodeError, or an integer of too many digits
+        message = " ".join(str(error).split())
+        place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", message)
+        line = place[1] if place and place[1] else text.rstrip("\n").count("\n") + 1
+        message = message.replace(place[0], "") if place else message
+        if message == "Cannot overwrite a value":
+            message = "the same key is given twice"
+        raise StudyError(f"{file}:{line}: is not valid TOML: {message}") from None
+
+
+def _first_sentence(
+    file: str, text: str, settings: list[Setting], details: list[ErrorDetails]
+) -> str:
+    """The sentence of the error that comes first, `--set` before the lines of the file."""
+    lines = locate(text)
+    sentences = []
+    for detail in details:
+        path, sentence = _read_detail(detail)
+        setting = next((s for s in settings if s.concerns(path, lines)), None)
+        line = 0 if setting else line_of(lines, path)
+        where = setting.where if setting else f"{file}:{line}"
+        joint = ": " if sentence.startswith("expected") else " "
+        sentences.append((line, f"{where}: key `{dotted(path)}`{joint}{sentence}"))
+    return min(sentences, key=lambda pair: pair[0])[1]
+
+
+def _read_detail(detail: ErrorDetails) -> tuple[Path, str]:
+    context = detail.get("ctx", {})
+    if detail["type"] == "fault":
+        return (*detail["loc"], *context["at"]), context["sentence"]
+    kinds = {"dict_type": "a table", "list_type": "an array"}
+    what = kinds.get(detail["type"], detail["msg"])
+    return detail["loc"], f"expected {what}, got {show(detail['input'])}"

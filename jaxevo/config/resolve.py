@@ -1,0 +1,91 @@
+"""Resolve: spell out every default and shorthand of a study that passed its checks.
+
+What is resolved resolves to itself, so that a study and its saved form are equal.
+"""
+
+import math
+
+from jaxevo.config import checks, growth
+from jaxevo.config.draft import Draft
+from jaxevo.config.tables import Site, Target
+
+LEAST_ROOM = 1000  # cells
+
+
+def resolve(study: Draft) -> None:
+    """Fill in what depends on several tables; a table has filled in its own."""
+    general, tumor = study.study, study.tumor
+    if general.sync_hours is None:
+        general.sync_hours = min(checks.DEFAULT_SYNC_HOURS, general.horizon_days * 24)
+    tumor.crowding = growth.crowding(study)
+    if general.max_cells is None:
+        general.max_cells = _default_room(study)
+    _resolve_targets(study)
+    _resolve_sites(study)
+    _resolve_start(study)
+    _resolve_doses(study)
+
+
+def _default_room(study: Draft) -> int:
+    """Twice the largest tumor that the study foresees, cells."""
+    tumor = study.tumor
+    finite = [room for room in growth.capacities(study) if math.isfinite(room)]
+    foreseen = [tumor.treat_at_cells or 0, tumor.stop_at_cells or 0, sum(finite)]
+    return int(max(LEAST_ROOM, 2 * max(*foreseen, checks.initial_cells(study))))
+
+
+def _resolve_targets(study: Draft) -> None:
+    """Every drug names the targets that it binds, and every target has a table."""
+    targets = {}
+    for name in checks.target_names(study):
+        drug = study.drugs.get(name)
+        targets[name] = study.targets.get(name) or (drug and drug.effect) or Target()
+    for name, drug in study.drugs.items():
+        drug.kd_um = checks.drug_targets(study, name)
+    for drug in study.drugs.values():
+        drug.target = drug.effect = None
+    study.targets = targets
+
+
+def _resolve_sites(study: Draft) -> None:
+    """Every site has a table, and says for each drug how it is delivered."""
+    if not study.sites:
+        study.sites = {checks.ONE_SITE: Site(capacity_cells=growth.capacities(study)[0])}
+        study.tumor.capacity_cells = None
+    for site in study.sites.values():
+        site.delivered_fraction = _by_drug(study, site.delivered_fraction, 1.0)
+        site.equilibration_per_h = _by_drug(study, site.equilibration_per_h, math.inf)
+        if site.barrier is not None:
+            permeability = site.barrier.permeability_per_h
+            site.barrier.permeability_per_h = _by_drug(study, permeability, math.inf)
+
+
+def _by_drug(study: Draft, value: float | dict[str, float], default: float) -> dict[str, float]:
+    if isinstance(value, dict):
+        return {name: value.get(name, default) for name in study.drugs}
+    return dict.fromkeys(study.drugs, value)
+
+
+def _resolve_start(study: Draft) -> None:
+    """Every cell that the tumor starts from has a site."""
+    if study.tumor.mixture is None:
+        study.tumor.founders = study.tumor.founders or 1
+    for row in study.tumor.mixture or []:
+        row.site = row.site or checks.site_names(study)[0]
+
+
+def _resolve_doses(study: Draft) -> None:
+    """Every dose has its days and its route."""
+    for dose in [dose for arm in study.arms for dose in arm.doses]:
+        if dose.is_single:
+            dose.day = dose.day or 0.0
+        else:
+            dose.from_day = dose.from_day or 0.0
+            dose.until_day = dose.until_day or study.study.horizon_days
+        plasma = study.drugs[dose.drug].plasma
+        if plasma is None or dose.route is not None:
+            continue
+        if dose.infusion_h is not None:
+            dose.route = "infusion"
+        else:
+            dose.route = "bolus" if plasma.absorption_per_h is None else "oral"

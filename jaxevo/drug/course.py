@@ -1,0 +1,109 @@
+"""Course: the way of every drug from the schedule to the sites, over all of time.
+
+Rates between two syncs are the interval's time averages, since a rate is not linear in concentration
+and a drug may be gone in minutes. The average is a quadrature at nodes within the interval,
+
+    (1/h) integral_0^h rate(C(t)) dt  ~  sum_q w_q rate(C(x_q h)),
+
+three Gauss-Legendre points on each of the panels [0, 1/64], [1/64, 1/8], [1/8, 1] of the interval, so
+that half-lives from a hundredth of the interval up are resolved. Between nodes plasma and sites are
+carried exactly (`plasma`, `delivery`); only a barrier whose pump is being inhibited has coefficients
+that vary in time, and those are held at the mean blood level of each step (second order).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxevo.drug import delivery
+from jaxevo.drug.delivery import DeliveryParams, advance_drug, blood_level, site_level
+from jaxevo.drug.plasma import CENTRAL, GUT, NUM_COMPARTMENTS, PlasmaParams
+from jaxevo.drug.schedule import Inputs
+from jaxevo.drug.transport import TransportParams
+
+_PANELS = (0.0, 1 / 64, 1 / 8, 1.0)
+_GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(3)
+NODES = np.concatenate(
+    [a + (b - a) * (1 + _GAUSS_X) / 2 for a, b in zip(_PANELS, _PANELS[1:], strict=False)]
+)
+WEIGHTS = np.concatenate(
+    [(b - a) * _GAUSS_W / 2 for a, b in zip(_PANELS, _PANELS[1:], strict=False)]
+)
+
+
+class Course(NamedTuple):
+    """Free concentrations of one arm at the nodes of every interval (NumPy, float64, uM)."""
+
+    blood: np.ndarray  # [interval, node, drug]
+    site: np.ndarray  # [interval, node, site, drug]
+
+
+def course(
+    plasma: PlasmaParams,
+    sites: DeliveryParams,
+    pumps: TransportParams,
+    inputs: Inputs,
+    nodes: np.ndarray = NODES,
+) -> Course:
+    """Concentrations of every drug in blood and at every site under one arm.
+
+    Args:
+        plasma: with a leading drug axis.
+        sites: with a leading site axis.
+        pumps: of the whole model; barrier pumps and their inhibition are taken from here.
+        inputs: of one arm (`schedule.inputs`).
+        nodes: [node] where to report, as increasing shares of each interval, 0..1.
+    """
+    num_intervals, num_drugs = inputs.level.shape
+    num_sites = sites.vessel_distance.shape[0]
+    if num_drugs == 0:
+        shape = (num_intervals, len(nodes))
+        return Course(np.zeros((*shape, 0)), np.zeros((*shape, num_sites, 0)))
+    with jax.enable_x64(True):
+        steps = np.diff(np.concatenate([[0.0], nodes, [1.0]]))
+        durations = np.diff(inputs.edges)[:, None] * steps
+        blood, site = _course(plasma, sites, pumps, inputs[1:], durations)
+        return Course(np.asarray(blood), np.asarray(site))
+
+
+@jax.jit
+def _course(plasma, sites, pumps, given, durations):
+    levels_at = jax.vmap(blood_level)
+    sites_at = jax.vmap(site_level)
+    carry_drugs = jax.vmap(advance_drug, in_axes=(0, 0, 0, 0, 0, 0, None))
+    is_inhibited = jnp.any(jnp.isfinite(pumps.inhibition_ki)) & jnp.any(sites.barrier_pump > 0)
+
+    def reach(blood):
+        fraction, rate = delivery.all_sites(sites, pumps, blood)
+        return fraction.T, rate.T  # [drug, site]
+
+    def step(state, infusion, level, duration):
+        before = levels_at(plasma, state, level)
+
+        def carried(blood):
+            return carry_drugs(plasma, *reach(blood), state, infusion, level, duration)
+
+        def corrected(_):
+            after = levels_at(plasma, carried(before), level)
+            return carried((before + after) / 2)
+
+        return jax.lax.cond(is_inhibited, corrected, lambda _: carried(before), None)
+
+    def interval(state, inputs):
+        (gut, blood_dose, infusion, level), times = inputs
+        state = state.at[:, GUT].add(gut).at[:, CENTRAL].add(blood_dose)
+
+        def node(state, duration):
+            state = step(state, infusion, level, duration)
+            blood = levels_at(plasma, state, level)
+            return state, (blood, sites_at(*reach(blood), state, blood).T)
+
+        state, (blood, site) = jax.lax.scan(node, state, times)
+        return state, (blood[:-1], site[:-1])
+
+    num_drugs, num_sites = given[3].shape[1], sites.vessel_distance.shape[0]
+    start = jnp.zeros((num_drugs, NUM_COMPARTMENTS + num_sites))
+    _, (blood, site) = jax.lax.scan(interval, start, (given, durations))
+    return blood, site

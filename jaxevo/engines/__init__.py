@@ -1,0 +1,1 @@
+"""Readings of one model; only here are dice thrown."""

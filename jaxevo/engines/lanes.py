@@ -1,0 +1,390 @@
+"""Lane islands: many independent columns of cells that advance in lockstep, in exact continuous time.
+
+Cells live in `cell[slot, lane]`, each lane a dense prefix of its column. Within an interval rates are
+constant, so a lane is a Markov jump process, simulated exactly by uniformization (Jensen 1953,
+doi:10.1080/03461238.1953.10419459): with Lambda a bound on the total event rate of any cell and n cells
+in the lane, candidates come after Exp(1)/(n Lambda) days; a candidate is one of the n cells, chosen
+uniformly; with probability rate/Lambda each it switches, moves, divides or dies, else nothing happens.
+A death moves the lane's last cell into the hole, a birth appends: nothing is ever sorted or scanned.
+
+Lanes are independent because cells branch independently while rates are held (what couples cells is
+summed at syncs, between intervals). A lane with no free slot *stalls*: it keeps its remaining time,
+half of its cells move to an empty lane with the same remaining time, and both go on. That changes no
+law, since the future of a cell does not depend on the lane it is in, and no cell is ever dropped.
+
+Random words are a pure function of (seed, replicate, lane, interval, candidate); see `sampling`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32, UInt32
+
+from jaxevo.engines.sampling import Wide, below, exponential, threefry, threshold
+from jaxevo.engines.tables import Steps, Table
+
+LOG_ROWS = 64  # clone events that a lane can note before it waits for the host
+WORDS_PER_CANDIDATE = 8  # pairs of words reserved for one candidate
+MOVES_PER_BLOCK = 4096  # cells that rebalancing moves at a time
+
+
+class Log(NamedTuple):
+    """Clone events that the host has not fetched yet."""
+
+    identity: UInt32[Array, "row lane"]
+    parent: UInt32[Array, "row lane"]
+    cell: UInt32[Array, "row lane"]
+    interval: UInt32[Array, "row lane"]
+    remaining: Float[Array, "row lane"]  # days left in that interval at the event
+
+
+class Lanes(NamedTuple):
+    """All cells, and what changes with every event."""
+
+    cell: UInt32[Array, "slot lane"]  # row of the cell: genotype * num_sites + site
+    lineage: UInt32[Array, "slot lane"]  # clone of the cell
+    count: Int32[Array, "site lane"]  # living cells by site
+    remaining: Float[Array, " lane"]  # days left in the interval
+    candidate: UInt32[Array, " lane"]  # candidates seen in this interval
+    births: Int32[Array, " lane"]  # since last fetched
+    deaths: Int32[Array, " lane"]
+    clones: UInt32[Array, " lane"]  # clones that this lane has named
+    logged: Int32[Array, " lane"]  # rows of the log in use
+    log: Log
+
+
+class Held(NamedTuple):
+    """What is constant during an interval, per lane."""
+
+    key: tuple[UInt32[Array, " lane"], UInt32[Array, " lane"]]
+    interval: UInt32[Array, " lane"]
+    first_row: Int32[Array, " lane"]  # of the lane's arm in the table
+    bound: Float[Array, " lane"]  # Lambda, 1/day, 0 where nothing can happen
+    crowding: Float[Array, "site lane"]
+    ceiling: Int32[Array, " lane"]  # a lane with this many cells pauses
+    name: UInt32[Array, " lane"]  # position of the lane in its tumor
+    names: UInt32[Array, ""]  # lanes per tumor
+
+
+def living(lanes: Lanes) -> Int32[Array, " lane"]:
+    """Living cells per lane."""
+    total = lanes.count[0]
+    for site in range(1, lanes.count.shape[0]):
+        total = total + lanes.count[site]
+    return total
+
+
+def is_log_full(lanes: Lanes) -> Bool[Array, " lane"]:
+    """Lanes that have time left but wait for the host to fetch their log."""
+    return (lanes.remaining > 0) & (living(lanes) > 0) & (lanes.logged > LOG_ROWS - 2)
+
+
+def is_running(lanes: Lanes, held: Held) -> Bool[Array, " lane"]:
+    """Lanes that have time left, cells, and room for an event (in the column and in the log)."""
+    num_cells = living(lanes)
+    has_room = (num_cells < held.ceiling) & (lanes.logged <= LOG_ROWS - 2)
+    return (lanes.remaining > 0) & (num_cells > 0) & has_room & (held.bound > 0)
+
+
+def advance(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bool) -> Lanes:
+    """Run every lane until its time is over or it has no room; exact, one candidate at a time."""
+
+    def body(lanes: Lanes) -> Lanes:
+        return _candidate(lanes, held, table, steps, is_both)
+
+    return jax.lax.while_loop(lambda lanes: jnp.any(is_running(lanes, held)), body, lanes)
+
+
+class _Change(NamedTuple):
+    """What a rare event (a mutant daughter, a switch, a move) does, per lane."""
+
+    is_division: Bool[Array, " lane"]
+    step: UInt32[Array, " lane"]  # added to the row of the written cell
+    parent_step: UInt32[Array, " lane"]  # added to the row of the dividing cell itself
+    is_clone: Bool[Array, " lane"]  # the written cell founds a clone
+    is_parent_clone: Bool[Array, " lane"]
+
+
+def _candidate(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bool) -> Lanes:
+    num_slots, num_lanes = lanes.cell.shape
+    num_sites = lanes.count.shape[0]
+    lane = jnp.arange(num_lanes, dtype=jnp.int32)
+    cells, lineages = lanes.cell.reshape(-1), lanes.lineage.reshape(-1)
+    num_cells = living(lanes)
+    running = is_running(lanes, held)
+
+    counter = lanes.candidate * jnp.uint32(WORDS_PER_CANDIDATE)
+    wait_word, cell_word = threefry(held.key, (held.interval, counter))
+    event = Wide(*threefry(held.key, (held.interval, counter + jnp.uint32(1))))
+
+    per_day = num_cells.astype(jnp.float32) * held.bound
+    wait = exponential(wait_word) / jnp.maximum(per_day, jnp.float32(1e-30))
+    in_time = running & (wait < lanes.remaining)
+    remaining = jnp.where(running, jnp.maximum(lanes.remaining - wait, 0.0), lanes.remaining)
+    remaining = jnp.where(running & ~in_time, jnp.float32(0), remaining)
+
+    slot = below(cell_word, jnp.maximum(num_cells, 1).astype(jnp.uint32)).astype(jnp.int32)
+    row = cells[slot * num_lanes + lane]
+    site = (row % jnp.uint32(num_sites)).astype(jnp.int32)
+    entry = held.first_row + row.astype(jnp.int32)
+    share = 1 / jnp.maximum(held.bound, jnp.float32(1e-30))
+    birth = table.birth[entry] * _at_site(held.crowding, site) * share
+    death = threshold(table.death[entry] * share)
+    plain = birth
+    rare = Wide(jnp.zeros(num_lanes, jnp.uint32), jnp.zeros(num_lanes, jnp.uint32))
+    if steps.others:
+        rare = threshold(table.other[entry] * share)
+    switched = rare
+    if steps.mutations:
+        mutated = table.mutated[entry]
+        rare = rare + threshold(birth * mutated)
+        plain = birth * (1 - mutated)
+    is_rare = in_time & (event < rare)
+    dies = in_time & ~is_rare & (event < rare + death)
+    divides = in_time & ~is_rare & ~dies & (event < rare + death + threshold(plain))
+
+    change = _Change(*(jnp.zeros(num_lanes, dtype) for dtype in (bool, "uint32", "uint32", bool, bool)))
+    if steps.others or steps.mutations:
+
+        def decide(_) -> _Change:
+            switches = is_rare & (event < switched)
+            return _decide(
+                is_rare, switches, event, switched, birth, share, row, site, entry, counter,
+                held, table, steps, is_both,
+            )  # fmt: skip
+
+        change = jax.lax.cond(jnp.any(is_rare), decide, lambda _: change, None)
+    divides = divides | change.is_division
+    alters = is_rare & ~change.is_division
+
+    # one cell is written: the newborn, the last cell into the hole, or the changed cell in its place
+    source = jnp.where(dies, num_cells - 1, slot) * num_lanes + lane
+    written = jnp.where(divides, num_cells, jnp.where(dies | alters, slot, num_slots))
+    value = cells[source] + change.step
+    old_lineage = lineages[source]
+    identity = (lanes.clones + 1) * held.names + held.name
+    new_lineage = jnp.where(change.is_clone, identity, old_lineage)
+    target = written * num_lanes + lane
+    put = {"mode": "drop", "unique_indices": True}
+    cells_new = cells.at[target].set(value, **put)
+    lineages_new = lineages.at[target].set(new_lineage, **put)
+    clones = lanes.clones + change.is_clone.astype(jnp.uint32)
+    log, logged = lanes.log, lanes.logged
+    if steps.mutations:
+
+        def note(log: Log, logged, is_new, name, changed) -> Log:
+            at = jnp.where(is_new, logged, LOG_ROWS) * num_lanes + lane
+            entry = Log(name, old_lineage, changed, held.interval, remaining)
+            return jax.tree.map(
+                lambda rows, x: rows.reshape(-1).at[at].set(x, **put).reshape(rows.shape), log, entry
+            )
+
+        log = note(log, logged, change.is_clone, identity, value)
+        logged = logged + change.is_clone.astype(jnp.int32)
+        if is_both:
+            second = (clones + 1) * held.names + held.name
+            itself = jnp.where(change.is_parent_clone, slot, num_slots) * num_lanes + lane
+            parent_value = row + change.parent_step
+            cells_new = cells_new.at[itself].set(parent_value, **put)
+            lineages_new = lineages_new.at[itself].set(second, **put)
+            log = note(log, logged, change.is_parent_clone, second, parent_value)
+            logged = logged + change.is_parent_clone.astype(jnp.int32)
+            clones = clones + change.is_parent_clone.astype(jnp.uint32)
+
+    gained = divides.astype(jnp.int32) - dies.astype(jnp.int32)
+    if num_sites == 1:
+        count = lanes.count + gained[None, :]
+    else:
+        new_site = (value % jnp.uint32(num_sites)).astype(jnp.int32)
+        moved = (alters & (new_site != site)).astype(jnp.int32)
+        every = jnp.arange(num_sites, dtype=jnp.int32)[:, None]
+        leaving = jnp.where(every == site[None, :], (gained - moved)[None, :], 0)
+        arriving = jnp.where(every == new_site[None, :], moved[None, :], 0)
+        count = lanes.count + leaving + arriving
+    return Lanes(
+        cell=cells_new.reshape(lanes.cell.shape),
+        lineage=lineages_new.reshape(lanes.lineage.shape),
+        count=count,
+        remaining=remaining,
+        candidate=lanes.candidate + running.astype(jnp.uint32),
+        births=lanes.births + divides.astype(jnp.int32),
+        deaths=lanes.deaths + dies.astype(jnp.int32),
+        clones=clones,
+        logged=logged,
+        log=log,
+    )
+
+
+def _at_site(values: Float[Array, "site lane"], site: Int32[Array, " lane"]):
+    picked = values[0]
+    for s in range(1, values.shape[0]):
+        picked = jnp.where(site == s, values[s], picked)
+    return picked
+
+
+def _decide(
+    is_rare, switches, event, switched, birth, share, row, site, entry, counter,
+    held, table, steps, is_both,
+) -> _Change:  # fmt: skip
+    """Which rare event it is: the same 64-bit integer is read on, event by event."""
+    num_lanes = row.shape[0]
+    nothing = jnp.zeros(num_lanes, jnp.uint32)
+    start = Wide(nothing, nothing)
+    num_sites = held.crowding.shape[0]
+
+    def pick(changes, probabilities, begin: Wide, number: Wide, is_move=None):
+        """The last change whose share begins at or below `number`; shares of 0 are never picked."""
+        chosen = nothing
+        for k, change in enumerate(changes):
+            probability = probabilities[:, k]
+            here = (probability > 0) & ~(number < begin)
+            step = jnp.uint32(change % 2**32)
+            if is_move is not None and is_move[k]:
+                step = step - site.astype(jnp.uint32)
+            chosen = jnp.where(here, step, chosen)
+            begin = begin + threshold(probability)
+        return chosen
+
+    step, parent_step = nothing, nothing
+    divides = jnp.zeros(num_lanes, bool)
+    is_clone = is_parent_clone = divides
+    if steps.others:
+        first_move = len(steps.others) - (num_sites if num_sites > 1 else 0)
+        is_move = [k >= first_move for k in range(len(steps.others))]
+        other = pick(
+            steps.others, table.other_rates[entry] * share[:, None], start, event, is_move
+        )
+        step = jnp.where(switches, other, step)
+    if steps.mutations:
+        divides = is_rare & ~switches
+        probabilities = table.mutation_probability[entry]
+        if not is_both:
+            mutant = pick(steps.mutations, probabilities * birth[:, None], switched, event)
+            step = jnp.where(divides, mutant, step)
+            is_clone = divides
+        else:
+            any_one = jnp.zeros(num_lanes, jnp.float32)
+            for k in range(len(steps.mutations)):
+                any_one = any_one + probabilities[:, k]
+            given = probabilities / jnp.maximum(any_one, jnp.float32(1e-30))[:, None]
+            which = Wide(*threefry(held.key, (held.interval, counter + jnp.uint32(2))))
+            pair = threefry(held.key, (held.interval, counter + jnp.uint32(3)))
+            more = threefry(held.key, (held.interval, counter + jnp.uint32(4)))
+            only_one = threshold((1 - any_one) / (2 - any_one))
+            newborn_only = which < only_one
+            parent_only = ~newborn_only & (which < only_one + only_one)
+            newborn = pick(steps.mutations, given, start, Wide(*pair))
+            parent = pick(steps.mutations, given, start, Wide(*more))
+            is_clone = divides & ~parent_only
+            is_parent_clone = divides & ~newborn_only
+            step = jnp.where(is_clone, newborn, step)
+            parent_step = jnp.where(is_parent_clone, parent, parent_step)
+    return _Change(divides, step, parent_step, is_clone, is_parent_clone)
+
+
+def split_full(lanes: Lanes, held: Held, lanes_per_tumor: int) -> tuple[Lanes, Bool[Array, " tumor"]]:
+    """Give half of every full lane, with its remaining time, to an empty lane of its tumor.
+
+    Returns:
+        The lanes, and which tumors have a full lane but no empty one: those are out of room.
+    """
+    num_slots, num_lanes = lanes.cell.shape
+    num_sites = lanes.count.shape[0]
+    num_cells = living(lanes)
+    is_full = (lanes.remaining > 0) & (num_cells >= num_slots)
+    is_empty = num_cells == 0
+    by_tumor = lambda x: x.reshape(-1, lanes_per_tumor)  # noqa: E731
+    rank = lambda mask: jnp.cumsum(by_tumor(mask), axis=1, dtype=jnp.int32) - 1  # noqa: E731
+    full_rank, empty_rank = rank(is_full), rank(is_empty)
+    pairs = jnp.minimum(full_rank[:, -1], empty_rank[:, -1]) + 1
+    lane = by_tumor(jnp.arange(num_lanes, dtype=jnp.int32))
+    donor = by_tumor(is_full) & (full_rank < pairs[:, None])
+    taker = by_tumor(is_empty) & (empty_rank < pairs[:, None])
+    tumor = jnp.arange(lane.shape[0], dtype=jnp.int32)[:, None]
+    at = jnp.where(donor, full_rank, lanes_per_tumor)
+    donors = jnp.zeros_like(lane).at[tumor, at].set(lane, mode="drop")
+    source = jnp.take_along_axis(donors, jnp.maximum(empty_rank, 0), axis=1).reshape(-1)
+    donor, taker = donor.reshape(-1), taker.reshape(-1)
+    half = num_slots // 2
+    kept = num_slots - half
+    all_lanes = jnp.arange(num_lanes, dtype=jnp.int32)
+
+    def move(s, carry):
+        cells, lineages, count = carry
+        here = (kept + s) * num_lanes + source
+        there = jnp.where(taker, s, num_slots) * num_lanes + all_lanes
+        moved = cells[here]
+        site = (moved % jnp.uint32(num_sites)).astype(jnp.int32)
+        one = taker.astype(jnp.int32)
+        count = count.at[site, all_lanes].add(one).at[site, source].add(-one)
+        cells = cells.at[there].set(moved, mode="drop")
+        return cells, lineages.at[there].set(lineages[here], mode="drop"), count
+
+    rows = jnp.where(jnp.any(taker), half, 0)
+    carry = (lanes.cell.reshape(-1), lanes.lineage.reshape(-1), lanes.count)
+    cells, lineages, count = jax.lax.fori_loop(0, rows, move, carry)
+    shape = lanes.cell.shape
+    lanes = lanes._replace(
+        cell=cells.reshape(shape),
+        lineage=lineages.reshape(shape),
+        count=count,
+        remaining=jnp.where(taker, lanes.remaining[source], lanes.remaining),
+    )
+    return lanes, (full_rank[:, -1] >= 0) & (pairs == 0)
+
+
+def rebalance(
+    lanes: Lanes, lanes_per_tumor: int, num_main: int, is_allowed: Bool[Array, ""]
+) -> Lanes:
+    """Even out the main lanes of every tumor that has drifted, and empty its spare lanes.
+
+    Only surplus cells move: from the ends of long lanes to the ends of short ones. Whether a tumor
+    moves, and where to, depends on that tumor alone.
+    """
+    if lanes_per_tumor == 1:
+        return lanes
+    num_lanes = lanes.cell.shape[1]
+    num_sites = lanes.count.shape[0]
+    have = living(lanes).reshape(-1, lanes_per_tumor)
+    total = jnp.sum(have, axis=1, keepdims=True, dtype=jnp.int32)
+    place = jnp.arange(lanes_per_tumor, dtype=jnp.int32)[None, :]
+    even = jnp.where(place < num_main, total // num_main + (place < total % num_main), 0)
+    longest = jnp.max(have, axis=1, keepdims=True)
+    drifted = longest * 20 > (total // num_main + 1) * 23 + 160  # 15 % and 8 cells over the mean
+    in_spare = jnp.any((place >= num_main) & (have > 0), axis=1, keepdims=True)
+    want = jnp.where((drifted | in_spare) & is_allowed, even.astype(jnp.int32), have)
+    surplus, deficit = jnp.maximum(have - want, 0), jnp.maximum(want - have, 0)
+    before = lambda x: jnp.cumsum(x, axis=1, dtype=jnp.int32) - x  # noqa: E731
+    given_before, taken_before = before(surplus), before(deficit)
+    moves = jnp.sum(surplus, axis=1, dtype=jnp.int32)
+    num_tumors = have.shape[0]
+    width = max(1, MOVES_PER_BLOCK // num_tumors)
+    first = (jnp.arange(num_tumors, dtype=jnp.int32) * lanes_per_tumor)[:, None]
+    lane_of = jax.vmap(lambda ends, m: jnp.searchsorted(ends, m, side="right"))
+
+    def move(block, carry):
+        cells, lineages, count = carry
+        m = block * width + jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (num_tumors, width))
+        valid = m < moves[:, None]
+        last = lanes_per_tumor - 1
+        source = jnp.minimum(lane_of(given_before + surplus, m), last).astype(jnp.int32)
+        target = jnp.minimum(lane_of(taken_before + deficit, m), last).astype(jnp.int32)
+        pick = lambda x, at: jnp.take_along_axis(x, at, axis=1)  # noqa: E731
+        from_slot = pick(want, source) + m - pick(given_before, source)
+        to_slot = pick(have, target) + m - pick(taken_before, target)
+        source, target = first + source, first + target
+        here = jnp.where(valid, from_slot * num_lanes + source, 0)
+        there = jnp.where(valid, to_slot * num_lanes + target, cells.shape[0])
+        moved = cells[here]
+        site = (moved % jnp.uint32(num_sites)).astype(jnp.int32)
+        one = valid.astype(jnp.int32)
+        count = count.at[site, target].add(one, mode="drop").at[site, source].add(-one, mode="drop")
+        cells = cells.at[there].set(moved, mode="drop")
+        return cells, lineages.at[there].set(lineages[here], mode="drop"), count
+
+    blocks = (jnp.max(moves) + width - 1) // width
+    carry = (lanes.cell.reshape(-1), lanes.lineage.reshape(-1), lanes.count)
+    cells, lineages, count = jax.lax.fori_loop(0, blocks, move, carry)
+    shape = lanes.cell.shape
+    return lanes._replace(cell=cells.reshape(shape), lineage=lineages.reshape(shape), count=count)

@@ -1,0 +1,425 @@
+"""Tumors as groups of lanes: the jitted time loop of the `cells` engine.
+
+One tumor is one replicate in one arm and owns `lanes_per_tumor` lanes. Time runs in intervals between
+syncs; within an interval rates are held and lanes are exact (`lanes`). At a sync each tumor sums its
+cells by site, updates crowding, and evens out its lanes. Tumors that start from founders and are
+treated at a size first grow, once per replicate; the arms then fork from the same cells.
+
+Bits of a replicate depend on the study, the seed and its index alone: lanes are never shared between
+replicates, and everything that feeds a random decision is elementwise or an integer.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int32, UInt32
+
+from jaxevo.engines import lanes as islands
+from jaxevo.engines.base import Founder
+from jaxevo.engines.lanes import Held, Lanes, Log
+from jaxevo.engines.sampling import threefry
+from jaxevo.engines.tables import Steps, Table, tabulate
+from jaxevo.model import Model
+from jaxevo.sites import crowding_factor
+from jaxevo.state import Traits
+
+RUNNING, EXTINCT, STOPPED, OUT_OF_ROOM, INTERRUPTED, GROWN = 0, 1, 2, 3, 4, 5
+TREATMENT_INTERVALS = 2**31  # random words of the treatment start here; growth counts from 0
+OVERSHOOT = 0.009  # of a size trigger, at most, in the mean
+BOUND_MARGIN = 1e-5  # Lambda lies above the largest rate by this share
+MAX_SLOTS = 60_000
+
+
+class Layout(NamedTuple):
+    """Lanes of one tumor (static). Depends on the room that a tumor needs, never on the batch."""
+
+    num_main: int
+    num_spare: int
+    num_slots: int
+
+    @property
+    def lanes_per_tumor(self) -> int:
+        """Main and spare lanes."""
+        return self.num_main + self.num_spare
+
+    @property
+    def room(self) -> int:
+        """Cells of one tumor that fit."""
+        return self.lanes_per_tumor * self.num_slots
+
+    @classmethod
+    def of(cls, max_cells: int) -> "Layout":
+        """About sqrt(max_cells) lanes with a quarter of head room; one exact lane when few cells."""
+        if max_cells <= 8192:
+            return cls(1, 0, max_cells)
+        num_main = 2 ** round(math.log2(math.sqrt(max_cells)) - 0.5)
+        num_main = max(num_main, 2 ** math.ceil(math.log2(1.25 * max_cells / MAX_SLOTS)))
+        return cls(num_main, max(1, num_main // 8), math.ceil(1.25 * max_cells / num_main))
+
+
+class Settings(NamedTuple):
+    """What shapes the kernel (static)."""
+
+    layout: Layout
+    steps: Steps
+    is_both: bool
+    is_growth: bool
+    num_intervals: int  # at most, in one call
+
+
+class Limits(NamedTuple):
+    """Sizes that end something (cells; traced)."""
+
+    ceiling: Int32[Array, ""]  # a lane pauses here
+    target: Int32[Array, ""]  # a tumor ends its growth or its study here
+
+
+class Tumors(NamedTuple):
+    """All tumors of a batch between two calls. The last axis is lanes or tumors."""
+
+    lanes: Lanes
+    key: tuple[UInt32[Array, " lane"], UInt32[Array, " lane"]]
+    arm: Int32[Array, " tumor"]
+    status: Int32[Array, " tumor"]
+    position: Int32[Array, " tumor"]  # intervals done
+    is_midway: Bool[Array, " tumor"]  # the interval is still open: the log was full
+    duration: Float[Array, " tumor"]  # of the interval, days
+    bound: Float[Array, " tumor"]  # Lambda, 1/day
+    crowding: Float[Array, "site tumor"]
+    attempts: Int32[Array, " tumor"]  # founders that were drawn
+
+
+class Outcome(NamedTuple):
+    """What a call reports about each interval."""
+
+    site_count: Int32[Array, "interval site tumor"]
+    duration: Float[Array, "interval tumor"]
+    unused: Float[Array, "interval tumor"]  # days left when the last cell died or a lane stopped
+    status: Int32[Array, "interval tumor"]  # at the end of the interval
+
+
+class Grid(eqx.Module):
+    """Intervals of all arms."""
+
+    duration: Float[Array, "interval arm"]  # days; 0 pads
+    concentration: Float[Array, "interval arm node site drug"]  # uM
+    sync: Float[Array, ""]  # longest interval of growth, days
+
+
+def new_tumors(
+    layout: Layout, founders: tuple[Founder, ...], num_sites: int, seed: int, replicates: range,
+    num_tumors: int,
+) -> Tumors:  # fmt: skip
+    """Founders in their lanes. Tumors beyond the replicates are padding: extinct from the start."""
+    per_tumor, num_lanes = layout.lanes_per_tumor, layout.lanes_per_tumor * num_tumors
+    cell, lineage = founder_columns(layout, founders, num_sites)
+    shape = (layout.num_slots, num_lanes)
+    is_real = np.arange(num_tumors) < len(replicates)
+    count = np.zeros((num_sites, per_tumor), np.int32)
+    filled = lineage >= 0
+    for site in range(num_sites):
+        count[site] = np.sum(filled & (cell % num_sites == site), axis=0)
+    replicate = np.repeat(np.resize(np.array(replicates, np.uint32), num_tumors), per_tumor)
+    name = np.tile(np.arange(per_tumor, dtype=np.uint32), num_tumors)
+    words = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32))
+    rows = len(cell)
+    zeros = partial(jnp.zeros, num_lanes)
+    lanes = Lanes(
+        cell=jnp.zeros(shape, jnp.uint32).at[:rows].set(np.tile(cell, num_tumors).astype(np.uint32)),
+        lineage=jnp.zeros(shape, jnp.uint32)
+        .at[:rows]
+        .set(np.tile(np.maximum(lineage, 0), num_tumors).astype(np.uint32)),
+        count=jnp.asarray(np.tile(count, num_tumors) * np.repeat(is_real, per_tumor), jnp.int32),
+        remaining=zeros(jnp.float32),
+        candidate=zeros(jnp.uint32),
+        births=zeros(jnp.int32),
+        deaths=zeros(jnp.int32),
+        clones=jnp.full(num_lanes, len(founders), jnp.uint32),
+        logged=zeros(jnp.int32),
+        log=Log(
+            *(jnp.zeros((islands.LOG_ROWS, num_lanes), jnp.uint32) for _ in range(4)),
+            jnp.zeros((islands.LOG_ROWS, num_lanes), jnp.float32),
+        ),
+    )
+    by_tumor = partial(jnp.zeros, num_tumors)
+    return Tumors(
+        lanes=lanes,
+        key=threefry(words, (jnp.asarray(replicate), jnp.asarray(name))),
+        arm=by_tumor(jnp.int32),
+        status=jnp.where(is_real, RUNNING, EXTINCT).astype(jnp.int32),
+        position=by_tumor(jnp.int32),
+        is_midway=by_tumor(bool),
+        duration=by_tumor(jnp.float32),
+        bound=by_tumor(jnp.float32),
+        crowding=jnp.ones((num_sites, num_tumors), jnp.float32),
+        attempts=jnp.asarray(is_real, jnp.int32),
+    )
+
+
+def founder_columns(
+    layout: Layout, founders: tuple[Founder, ...], num_sites: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and clone names of the founders, [slot, lane], dealt out evenly; name -1 is no cell."""
+    cells = [np.full(f.count, f.genotype * num_sites + f.site, np.int64) for f in founders]
+    names = [np.full(f.count, k, np.int64) for k, f in enumerate(founders)]
+    cell, name = np.concatenate(cells), np.concatenate(names)
+    slots = -(-len(cell) // layout.num_main)
+    grid = np.zeros((2, slots, layout.lanes_per_tumor), np.int64)
+    grid[1] = -1
+    slot, lane = np.divmod(np.arange(len(cell)), layout.num_main)
+    grid[0, slot, lane], grid[1, slot, lane] = cell, name
+    return grid[0], grid[1]
+
+
+def fork(tumors: Tumors, num_arms: int, num_real: int, padded: int) -> Tumors:
+    """Every arm starts from the same cells: tumors in the order (arm, replicate), day 0."""
+    per_tumor = len(tumors.lanes.remaining) // len(tumors.status)
+    order = np.tile(np.arange(num_real), num_arms)
+    order = np.concatenate([order, np.zeros(padded - len(order), int)])
+    lane_order = (order[:, None] * per_tumor + np.arange(per_tumor)).reshape(-1)
+    lanes = jax.tree.map(lambda x: jnp.take(x, lane_order, axis=-1), tumors.lanes)
+    is_real = np.arange(padded) < num_arms * num_real
+    count = lanes.count * jnp.asarray(np.repeat(is_real, per_tumor), jnp.int32)
+    status = jnp.take(tumors.status, order)
+    status = jnp.where(status == GROWN, RUNNING, status)
+    return Tumors(
+        lanes=lanes._replace(
+            count=count,
+            births=jnp.zeros_like(lanes.births),
+            deaths=jnp.zeros_like(lanes.deaths),
+            remaining=jnp.zeros_like(lanes.remaining),
+        ),
+        key=tuple(jnp.take(k, lane_order) for k in tumors.key),
+        arm=jnp.asarray(np.arange(padded) // num_real % num_arms, jnp.int32),
+        status=jnp.where(is_real, status, EXTINCT).astype(jnp.int32),
+        position=jnp.zeros(padded, jnp.int32),
+        is_midway=jnp.zeros(padded, bool),
+        duration=jnp.zeros(padded, jnp.float32),
+        bound=jnp.zeros(padded, jnp.float32),
+        crowding=jnp.ones((tumors.crowding.shape[0], padded), jnp.float32),
+        attempts=jnp.take(tumors.attempts, order),
+    )
+
+
+def _hold(tumors: Tumors, table: Table, limits: Limits, settings: Settings) -> Held:
+    """What is constant in this interval, spread from tumors to lanes."""
+    per_tumor = settings.layout.lanes_per_tumor
+    spread = lambda x: jnp.repeat(x, per_tumor, axis=-1)  # noqa: E731
+    num_rows = len(table.birth) // table.max_birth.shape[0]
+    first = 0 if settings.is_growth else TREATMENT_INTERVALS
+    name = jnp.arange(per_tumor * len(tumors.arm), dtype=jnp.uint32) % jnp.uint32(per_tumor)
+    return Held(
+        key=tumors.key,
+        interval=spread(tumors.position.astype(jnp.uint32) + jnp.uint32(first)),
+        first_row=spread(tumors.arm * num_rows),
+        bound=spread(tumors.bound),
+        crowding=spread(tumors.crowding),
+        ceiling=jnp.broadcast_to(limits.ceiling, name.shape),
+        name=name,
+        names=jnp.uint32(per_tumor),
+    )
+
+
+def site_count(tumors: Tumors) -> Int32[Array, "site tumor"]:
+    """Living cells of every tumor at every site."""
+    count = tumors.lanes.count
+    by_tumor = count.reshape(count.shape[0], len(tumors.arm), -1)
+    return jnp.sum(by_tumor, axis=2, dtype=jnp.int32)
+
+
+def _begin(
+    tumors: Tumors, model: Model, table: Table, duration: Float[Array, " tumor"]
+) -> Tumors:
+    """Hold crowding and the bound from the counts at the start of an interval, and set the clocks."""
+    count = site_count(tumors).astype(jnp.float32)
+    crowding = crowding_factor(model.sites, count.T).T
+    by_site = crowding * table.max_birth[tumors.arm].T + table.max_rest[tumors.arm].T
+    bound = jnp.minimum(table.max_total[tumors.arm], jnp.max(by_site, axis=0))
+    duration = jnp.where(tumors.status == RUNNING, duration, 0.0)
+    per_tumor = len(tumors.lanes.remaining) // len(tumors.arm)
+    has_cells = islands.living(tumors.lanes) > 0
+    remaining = jnp.where(has_cells, jnp.repeat(duration, per_tumor), 0.0)
+    lanes = tumors.lanes._replace(
+        remaining=remaining, candidate=jnp.zeros_like(tumors.lanes.candidate)
+    )
+    return tumors._replace(
+        lanes=lanes, duration=duration, bound=bound * (1 + BOUND_MARGIN), crowding=crowding
+    )
+
+
+def _run_interval(
+    tumors: Tumors, table: Table, limits: Limits, settings: Settings
+) -> Tumors:
+    """Advance every lane to the end of the interval, splitting full lanes on the way."""
+    held = _hold(tumors, table, limits, settings)
+    per_tumor = settings.layout.lanes_per_tumor
+
+    def body(carry):
+        lanes, status = carry
+        lanes = islands.advance(lanes, held, table, settings.steps, settings.is_both)
+        lanes, no_room = islands.split_full(lanes, held, per_tumor)
+        status = jnp.where(no_room & (status == RUNNING), OUT_OF_ROOM, status)
+        over = jnp.repeat(status == OUT_OF_ROOM, per_tumor)
+        return lanes._replace(remaining=jnp.where(over, 0.0, lanes.remaining)), status
+
+    def unfinished(carry):
+        return jnp.any(islands.is_running(carry[0], held))
+
+    lanes, status = jax.lax.while_loop(unfinished, body, (tumors.lanes, tumors.status))
+    return tumors._replace(lanes=lanes, status=status)
+
+
+def _finish(
+    tumors: Tumors, waits: Bool[Array, ""], settings: Settings, limits: Limits
+) -> tuple[Tumors, tuple]:
+    """Sum the tumors at the sync, say which have ended, and even out the lanes.
+
+    While a log waits for the host the interval stays open and nothing changes.
+    """
+    layout = settings.layout
+    count = site_count(tumors)
+    total = count[0]
+    for site in range(1, count.shape[0]):
+        total = total + count[site]
+    left = tumors.lanes.remaining.reshape(len(tumors.arm), -1)
+    unused = jnp.min(jnp.where(left > 0, left, jnp.inf), axis=1)
+    is_last = (total == 0) | (layout.lanes_per_tumor == 1)
+    unused = jnp.where(jnp.isfinite(unused) & is_last, unused, 0.0)
+    reached = GROWN if settings.is_growth else STOPPED
+    ended = jnp.where(total >= limits.target, reached, RUNNING)
+    ended = jnp.where(total == 0, EXTINCT, ended)
+    status = jnp.where((tumors.status == RUNNING) & ~waits, ended, tumors.status)
+    lanes = islands.rebalance(tumors.lanes, layout.lanes_per_tumor, layout.num_main, ~waits)
+    done = tumors._replace(
+        lanes=lanes,
+        status=status.astype(jnp.int32),
+        position=tumors.position + jnp.where(waits, 0, 1).astype(jnp.int32),
+        is_midway=jnp.broadcast_to(waits, tumors.is_midway.shape),
+    )
+    return done, (count, tumors.duration, unused, done.status)
+
+
+def _redraw(tumors: Tumors, template: tuple[Array, Array, Array]) -> Tumors:
+    """Put new founders where a growing tumor has died out, and count them."""
+    cell, lineage, count = template
+    died = tumors.status == EXTINCT
+    died = died & (tumors.attempts > 0)  # padding has none
+    per_tumor = cell.shape[1]
+    here = jnp.repeat(died, per_tumor)
+    num_tumors = len(tumors.arm)
+
+    def put_row(s, carry):
+        cells, lineages = carry
+        new_cell = jnp.where(here, jnp.tile(cell[s], num_tumors), cells[s])
+        new_name = jnp.where(here, jnp.tile(lineage[s], num_tumors), lineages[s])
+        return cells.at[s].set(new_cell), lineages.at[s].set(new_name)
+
+    rows = jnp.where(jnp.any(died), cell.shape[0], 0)
+    carry = (tumors.lanes.cell, tumors.lanes.lineage)
+    cells, lineages = jax.lax.fori_loop(0, rows, put_row, carry)
+    new_count = jnp.where(here, jnp.tile(count, (1, num_tumors)), tumors.lanes.count)
+    return tumors._replace(
+        lanes=tumors.lanes._replace(cell=cells, lineage=lineages, count=new_count),
+        status=jnp.where(died, RUNNING, tumors.status),
+        attempts=tumors.attempts + died.astype(jnp.int32),
+    )
+
+
+def _intervals(
+    tumors: Tumors,
+    model: Model,
+    traits: Traits,
+    grid: Grid,
+    template: tuple[Array, Array, Array],
+    limits: Limits,
+    last: Int32[Array, ""],
+    most: Int32[Array, ""],
+    settings: Settings,
+) -> tuple[Tumors, Outcome]:
+    """Run up to `most` intervals, none from `last` on; stops early where a log waits."""
+    num_tumors, num_sites = len(tumors.arm), tumors.crowding.shape[0]
+    first = tumors.position[0]
+    shape = (settings.num_intervals, num_tumors)
+    outcome = Outcome(
+        jnp.zeros((settings.num_intervals, num_sites, num_tumors), jnp.int32),
+        jnp.zeros(shape, jnp.float32),
+        jnp.zeros(shape, jnp.float32),
+        jnp.zeros(shape, jnp.int32),
+    )
+
+    def duration_of(tumors: Tumors, table: Table) -> Float[Array, " tumor"]:
+        if not settings.is_growth:
+            return grid.duration[tumors.position[0]][tumors.arm]
+        if settings.layout.lanes_per_tumor == 1:  # a single lane stops at the very event
+            return jnp.broadcast_to(grid.sync, (num_tumors,))
+        total = jnp.sum(site_count(tumors), axis=0, dtype=jnp.int32).astype(jnp.float32)
+        fastest = jnp.maximum(jnp.max(table.max_birth), 1e-30)
+        gap = jnp.log(limits.target.astype(jnp.float32) / jnp.maximum(total, 1.0))
+        return jnp.minimum(grid.sync, jnp.maximum(gap, OVERSHOOT) / fastest)
+
+    def body(carry):
+        tumors, outcome, _ = carry
+        index = 0 if settings.is_growth else tumors.position[0]
+        table = tabulate(model, traits, grid.concentration[index])
+        begun = _begin(tumors, model, table, duration_of(tumors, table))
+        midway = tumors.is_midway[0]
+        begun = jax.tree.map(lambda a, b: a if a is b else jnp.where(midway, a, b), tumors, begun)
+        run = _run_interval(begun, table, limits, settings)
+        waits = jnp.any(islands.is_log_full(run.lanes))
+        done, row = _finish(run, waits, settings, limits)
+        if settings.is_growth:  # while the log waits no tumor is declared extinct
+            done = _redraw(done, template)
+        at = tumors.position[0] - first
+        outcome = Outcome(*(all_.at[at].set(x) for all_, x in zip(outcome, row, strict=True)))
+        return done, outcome, waits
+
+    def goes_on(carry):
+        tumors, _, waits = carry
+        position = tumors.position[0]
+        more = (position < last) & (position - first < most) & ~waits
+        return more & jnp.any(tumors.status == RUNNING) if settings.is_growth else more
+
+    carry = (tumors, outcome, jnp.asarray(False))
+    tumors, outcome, _ = jax.lax.while_loop(goes_on, body, carry)
+    return tumors, outcome
+
+
+@lru_cache(maxsize=32)
+def compiled(settings: Settings, devices: tuple) -> Callable:
+    """The jitted time loop; over several devices each runs its own tumors and none waits."""
+    run = partial(_intervals, settings=settings)
+    if len(devices) > 1:
+        mesh = Mesh(np.array(devices), ("tumor",))
+        shared = PartitionSpec()
+        in_specs = (shared,) * 8
+
+        def sharded(tumors: Tumors, *rest):
+            specs = (jax.tree.map(_last_axis, tumors), *in_specs[1:])
+            shapes = jax.eval_shape(run, tumors, *rest)
+            out_specs = jax.tree.map(_last_axis, shapes)
+            mapped = jax.shard_map(
+                run, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False
+            )
+            return mapped(tumors, *rest)
+
+        return jax.jit(sharded, donate_argnums=0)
+    return jax.jit(run, donate_argnums=0)
+
+
+def _last_axis(x) -> PartitionSpec:
+    return PartitionSpec(*([None] * (x.ndim - 1)), "tumor")
+
+
+def place(tumors: Tumors, devices: tuple) -> Tumors:
+    """Put the tumors on their devices, in blocks."""
+    if len(devices) == 1:
+        return jax.device_put(tumors, devices[0])
+    mesh = Mesh(np.array(devices), ("tumor",))
+    return jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, _last_axis(x))), tumors)

@@ -1,0 +1,54 @@
+"""Pictures of a trajectory, each from the named arrays alone. The only door to matplotlib."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from jaxevo.engines.base import Trajectory
+from jaxevo.plots import data, figures
+
+__all__ = ["draw_all", "plot_burden", "plot_composition", "plot_concentration", "plot_muller"]
+
+
+def draw_all(trajectory: Trajectory, folder: Path, title: str = "") -> list[Path]:
+    """Draw every picture that the trajectory has data for into a folder, made if it is missing."""
+    root = trajectory[""]
+    has_clones = "clone_count" in root and root["clone_count"].data.size > 0
+    pictures = {
+        "burden.png": (plot_burden, True),
+        "composition.png": (plot_composition, True),
+        "muller.png": (plot_muller, has_clones),
+        "concentration.png": (plot_concentration, bool(data.drugs_given(root))),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = [(plot, folder / name) for name, (plot, has_data) in pictures.items() if has_data]
+    return [plot(trajectory, path, title) for plot, path in drawn]
+
+
+def plot_burden(trajectory: Trajectory, path: Path, title: str = "") -> Path:
+    """Burden of every replicate against day, one color per arm."""
+    return _save(figures.burden, trajectory, path, title)
+
+
+def plot_composition(trajectory: Trajectory, path: Path, title: str = "") -> Path:
+    """Stacked shares of the resistance mechanisms, one panel per arm."""
+    return _save(figures.composition, trajectory, path, title)
+
+
+def plot_muller(trajectory: Trajectory, path: Path, title: str = "") -> Path:
+    """Muller plot of the largest clones, one panel per arm."""
+    return _save(figures.muller, trajectory, path, title)
+
+
+def plot_concentration(trajectory: Trajectory, path: Path, title: str = "") -> Path:
+    """Concentration of every drug in blood and at each site."""
+    return _save(figures.concentration, trajectory, path, title)
+
+
+def _save(
+    draw: Callable[[Trajectory, str], Figure], trajectory: Trajectory, path: Path, title: str
+) -> Path:
+    with figures.own_style():
+        draw(trajectory, title).savefig(path, format="png")
+    return path

@@ -1,0 +1,57 @@
+"""The nouns that every station shares: what a cell is, where it is, how fast things happen to it.
+
+Axis words in array types: cell, class, site, drug, pump, alteration, target, route, mutation, switch,
+replicate, arm, time. One unit system inside: days, micromolar, liters, cells. A *route* is a target
+through which a bypass signals, or, as the last route, one that no drug reaches.
+"""
+
+from typing import TypeAlias
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float
+
+Array: TypeAlias = jax.Array | np.ndarray  # parameters are NumPy until an engine casts them
+Scalar: TypeAlias = Float[Array, ""]
+
+
+class Traits(eqx.Module):
+    """What the genotype of ONE cell makes of it, station by station (neutral values in brackets)."""
+
+    levels: Float[Array, " alteration"]  # level of each alteration [0]
+    birth_factor: Scalar  # fitness cost, times the birth rate, 0..1 [1]
+    division_factor: Scalar  # quiescence, times births and cycle-specific death, 0..1 [1]
+    natural_death_factor: Scalar  # turnover of a quiescent cell, times the natural death rate [1]
+    influx_factor: Float[Array, " drug"]  # times carrier-borne influx, 0..1 [1]
+    pump_amount: Float[Array, " pump"]  # pumps in the membrane, multiples of the table's vmax [0]
+    inactivation_rate: Float[Array, " drug"]  # added loss of active drug, 1/day [0]
+    storage_ratio: Float[Array, " drug"]  # stored drug per free drug [0]
+    activation_factor: Float[Array, " drug"]  # times prodrug activation, 0..1 [1]
+    kd_fold: Float[Array, " drug"]  # times the dissociation constant [1]
+    target_amount: Float[Array, " target"]  # target molecules, multiples of normal [1]
+    dependence: Float[Array, " target"]  # 1 where the cell needs the target, 0 where it is lost [1]
+    bypass_share: Float[Array, "target route"]  # share of output that a route can carry, 0..1 [0]
+    repair_factor: Scalar  # divides DNA damage, >= 1 [1]
+    evaded_share: Scalar  # share of the death signal that is ignored, 0..1 [0]
+    mutation_factor: Scalar  # genetic instability, times every mutation probability [1]
+
+
+class Environment(eqx.Module):
+    """What ONE site is like now, for every cell in it."""
+
+    concentration: Float[Array, " drug"]  # free drug outside the cells, uM
+    crowding_factor: Scalar  # times the birth rate, 0..1
+    growth_factor: Scalar  # support by fibroblasts, times the birth rate
+    shielded_share: Scalar  # share of drug-induced death that fibroblasts prevent, 0..1
+    migration_rate: Float[Array, " site"]  # to every other site, 1/day; 0 to itself
+
+
+class Rates(eqx.Module):
+    """How fast things happen to ONE cell at ONE site: the one language of all engines."""
+
+    birth_rate: Scalar  # divisions, 1/day
+    death_rate: Scalar  # deaths of every cause, 1/day
+    mutation_probability: Float[Array, " mutation"]  # per division, in genome.mutations order
+    switching_rate: Float[Array, " switch"]  # 1/day, in genome.switches order
+    migration_rate: Float[Array, " site"]  # 1/day

@@ -1,0 +1,7 @@
+"""Results on disk. The only door to h5py."""
+
+from jaxevo.store.files import StoreError
+from jaxevo.store.provenance import provenance
+from jaxevo.store.trajectory import read_trajectory, write_trajectory
+
+__all__ = ["StoreError", "provenance", "read_trajectory", "write_trajectory"]

@@ -1,0 +1,298 @@
+"""Studies that tests load, and change to make bad ones."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from jaxevo.config import Study, load_study
+
+MINIMAL = """\
+[study]
+title = "birth and death"
+horizon_days = 10
+
+[tumor]
+birth_rate_per_day = 1.0
+death_rate_per_day = 0.5
+
+[[arms]]
+name = "untreated"
+doses = []
+"""
+
+# Every table, every mechanism, every inheritance; each line can be changed on its own.
+FULL = """\
+[study]
+title = "everything at once"
+engine = "cells"
+seed = 11
+replicates = 3
+horizon_days = 40
+sync_hours = 12.0
+max_cells = 5e5
+combination = "loewe"
+mutating_daughters = "both"
+genetic_instability = 2.0
+assumed = "no number here is from the literature"
+
+[tumor]
+treat_at_cells = 2e4
+stop_at_cells = 1e5
+birth_rate_per_day = 0.9
+death_rate_per_day = 0.1
+crowding = "logistic"
+
+[[tumor.mixture]]
+cells = 40
+genotype = { pump_up = 2, tolerant = 1 }
+site = "brain"
+
+[[tumor.mixture]]
+cells = 100
+
+[sites.lung]
+capacity_cells = 1e5
+growth_factor = 1.2
+shielded_share = 0.25
+delivered_fraction = { tki = 0.5, fluid = 0.75 }
+equilibration_per_h = { mtx = 0.5 }
+vessel_distance_um = 50
+migration_per_day = { brain = 1e-3 }
+
+[sites.brain]
+capacity_cells = 50_000
+delivered_fraction = 0.9
+equilibration_per_h = 2
+[sites.brain.barrier]
+permeability_per_h = { tki = 0.1 }
+pump = { MDR1 = 1.5 }
+
+[radiation]
+alpha_per_gy = 0.3
+beta_per_gy2 = 0.03
+
+[drugs.tki]
+molecular_weight_g_per_mol = 400
+kd_um = { EGFR = 0.02, HER2 = 0.4 }
+max_dose_mg = 150
+uptake = "carrier"
+exchange_per_h = 30
+penetration_length_um = 80
+[drugs.tki.plasma]
+clearance_l_per_h = 4
+volume_l = 230
+absorption_per_h = 0.95
+bioavailability = 0.6
+unbound_fraction = 0.05
+peripheral = [
+  { volume_l = 10, clearance_l_per_h = 3 },
+  { k12_per_h = 0.2, k21_per_h = 0.1 },
+]
+source = "nowhere"
+
+[drugs.mtx]
+kd_um = 0.01
+pool = "trapped"
+carrier_share = 0.4
+influx_per_h = 10
+efflux_per_h = 20
+[drugs.mtx.effect]
+amount_um = 0.5
+max_birth_inhibition = 0.9
+birth_half_odds = 2.0
+birth_hill = 1.5
+
+[drugs.fluid]
+molecular_weight_g_per_mol = 125
+target = "DNA"
+kd_um = 1.0
+prodrug = true
+activation_per_h = 1.5
+active_loss_per_h = 0.5
+[drugs.fluid.plasma]
+clearance_l_per_h = 10
+volume_l = 20
+
+[drugs.blocker]
+
+[targets.EGFR]
+max_death_per_day = 1.2
+death_half_odds = 0.5
+death_hill = 2.0
+need = 0.8
+
+[targets.HER2]
+max_birth_inhibition = 0.5
+
+[targets.DNA]
+max_death_per_day = 3
+apoptotic = false
+cycle_specific = true
+dna = true
+
+[targets.MET]
+
+[pumps.MDR1]
+baseline = 0.5
+vmax_um_per_h = { tki = 100, fluid = 20 }
+km_um = { tki = 5, fluid = 50 }
+inhibited_by_ki_um = { blocker = 0.05 }
+
+[alterations.pore]
+mechanism = "reduced_uptake"
+inheritance = "mutation"
+probability_per_division = 1e-6
+influx_factor = { mtx = 0.1 }
+
+[alterations.pump_up]
+mechanism = "efflux"
+inheritance = "amplification"
+max_level = 3
+gain_probability_per_division = 1e-4
+loss_probability_per_division = 2e-4
+first_gain_probability_per_division = 1e-5
+birth_cost = 0.02
+pump = "MDR1"
+amount = 2.0
+
+[alterations.enzyme]
+mechanism = "inactivation"
+inheritance = "mutation"
+probability_per_division = 1e-6
+inactivation_per_h = { fluid = 0.25 }
+
+[alterations.store]
+mechanism = "sequestration"
+inheritance = "mutation"
+probability_per_division = 1e-6
+stored_ratio = { mtx = 3 }
+
+[alterations.no_activation]
+mechanism = "lost_activation"
+inheritance = "mutation"
+probability_per_division = 1e-6
+activation_factor = { fluid = 0.2 }
+
+[alterations.T790M]
+mechanism = "altered_target"
+inheritance = "mutation"
+probability_per_division = 1e-7
+kd_fold = { tki = 50 }
+
+[alterations.no_target]
+mechanism = "lost_target"
+inheritance = "mutation"
+probability_per_division = 1e-8
+target = "mtx"
+
+[alterations.copies]
+mechanism = "target_amplification"
+inheritance = "amplification"
+max_level = 4
+gain_probability_per_division = 1e-3
+loss_probability_per_division = 2e-3
+target = "mtx"
+copies = 0.5
+
+[alterations.detour]
+mechanism = "bypass"
+inheritance = "mutation"
+probability_per_division = 1e-6
+target = "EGFR"
+share = 0.8
+through = "MET"
+
+[alterations.free_detour]
+mechanism = "bypass"
+inheritance = "mutation"
+probability_per_division = 1e-6
+target = "HER2"
+share = 0.7
+
+[alterations.mend]
+mechanism = "repair"
+inheritance = "mutation"
+max_level = 2
+probability_per_division = 1e-6
+repair_factor = 3
+
+[alterations.deaf]
+mechanism = "apoptosis_evasion"
+inheritance = "mutation"
+probability_per_division = 1e-6
+evaded_share = 0.6
+
+[alterations.tolerant]
+mechanism = "quiescence"
+inheritance = "epigenetic"
+on_per_day = 0.001
+off_per_day = 0.05
+induced_on_per_day = { tki = 0.2 }
+induced_off_per_day = { blocker = 0.3 }
+induction_ec50_um = { tki = 0.1, blocker = 2 }
+division_factor = 0.05
+natural_death_factor = 0.5
+
+[alterations.unstable]
+mechanism = "genetic_instability"
+inheritance = "mutation"
+probability_per_division = 1e-5
+mutation_factor = 100
+
+[alterations.slow]
+mechanism = "fitness"
+inheritance = "mutation"
+probability_per_division = 1e-5
+birth_cost = 0.1
+
+[record]
+every_days = 0.5
+clones_every_days = 2.0
+snapshot_days = [0, 10, 40]
+concentration_every_h = 2
+max_classes = 16
+max_clones = 5
+
+[[arms]]
+name = "daily"
+doses = [
+  { drug = "tki", amount_mg = 150, every_h = 24 },
+  { drug = "blocker", level_um = 0.5, days = 7, every_days = 14 },
+]
+
+[[arms]]
+name = "mixed"
+doses = [
+  { drug = "fluid", amount_mg = 500, day = 3, infusion_h = 2 },
+  { drug = "fluid", amount_mg = 100, every_h = 504, from_day = 1, until_day = 30 },
+  { drug = "mtx", level_um = 1.0, from_day = 0, until_day = 5 },
+  { drug = "tki", amount_mg = 100, every_h = 48, from_day = 10, route = "bolus" },
+]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    """The text as a study file."""
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def study_of(folder: Path, text: str, *overrides: str) -> Study:
+    """The study that the text says."""
+    return load_study(write(folder, text), overrides)
+
+
+def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `jaxevo` as a process of its own."""
+    root = str(Path(__file__).parent.parent)
+    return subprocess.run(
+        [sys.executable, "-m", "jaxevo", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
