@@ -321,10 +321,10 @@ def check_small_therapy(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
     P(eradicated | alive at day 80) .8475 with two, .4302 with one.
     """
     n, wide = replicates(20_000, effort)
-    for case, resistant in zip(SMALL_THERAPIES, (3, 1), strict=True):
+    for case, resistant, detect in zip(SMALL_THERAPIES, (3, 1), (0.0125, 0.022), strict=True):
         cells = kernel(case, n, seed)[:, :, 0]
-        assert_probability(~cells.any(1), none_of(case), detect=0.021 * wide)
-        assert_probability(cells[:, resistant] == 0, none_of(case, resistant), detect=0.021 * wide)
+        assert_probability(~cells.any(1), none_of(case), detect=detect * wide)
+        assert_probability(cells[:, resistant] == 0, none_of(case, resistant), detect=detect * wide)
 
 
 def check_culture(kernel, seed, n, wide, size, mutations, detect):

@@ -52,7 +52,7 @@ def check_cure_of_ten_thousand_cells(kernel: Kernel, seed: int = SEED, effort: f
     n, wide = replicates(2_000, effort)
     cells = kernel(scenario([10_000], [365], 0.14, 0.17), n, seed).sum((1, 2))
     law = birth_death_law(0.14, 0.17, 365.0, 10_000)
-    assert_probability(cells == 0, law.probability(0), detect=0.03 * wide)
+    assert_probability(cells == 0, law.probability(0), detect=0.034 * wide)
     assert_mean(cells, law, detect=0.25 * wide)
 
 
@@ -95,15 +95,11 @@ def check_published_therapy(kernel: Kernel, seed: int = SEED, effort: float = 1.
     """
     n, wide = replicates(10_000, effort)
     early = 0.71421724
-    for drugs, cured, stop_at in (
-        (BOTH_DRUGS, 0.99296174, 150_000),
-        (ONE_DRUG, 0.38963724, 30_000),
-    ):
+    cases = ((BOTH_DRUGS, 0.99296174, 150_000, 0.005), (ONE_DRUG, 0.38963724, 30_000, 0.031))
+    for drugs, cured, stop_at, detect in cases:
         cells = kernel(therapy(200, 360, 1e-4, drugs, stop_at=stop_at), n, seed)[:, :, 0]
         extinct = early + (1 - early) * cured
-        assert_probability(
-            ~cells.any(1), extinct, detect=0.03 * (1 - extinct) ** 0.5 * wide + 0.003
-        )
+        assert_probability(~cells.any(1), extinct, detect=detect * wide)
 
 
 @register(PUBLISHED)
@@ -113,7 +109,7 @@ def check_two_types_without_death(kernel: Kernel, seed: int = SEED, effort: floa
     pure = scenario([1, 0], [6], 1.0, 0.0, steps(2, (0, 1, 0.05)))
     cells = kernel(pure, n, seed)[:, :, 0]
     assert_probability(cells[:, 1] == 0, 0.04734525749, detect=0.013 * wide)
-    assert_mean(cells[:, 1], law_of(pure, 0, 1), detect=7.5 * wide)
+    assert_mean(cells[:, 1], law_of(pure, 0, 1), detect=8 * wide)
     assert_law(cells[:, 1], law_of(pure, 0, 1), detect=0.05 * wide)
 
 

@@ -89,7 +89,7 @@ def pump_load(
         return load - _solve(slope, excess)
 
     start = jnp.sum(affinity * (influx / leak)[None, :], axis=1)
-    return jax.lax.fori_loop(0, NEWTON_STEPS, descend, start, unroll=True)
+    return jax.lax.fori_loop(0, NEWTON_STEPS, descend, start)
 
 
 def _solve(matrix: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array, " n"]:

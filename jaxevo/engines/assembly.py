@@ -200,26 +200,32 @@ def _clones(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
         return {}
     arms, most = len(problem.arms), problem.record.max_clones
     marks = sorted(run.recorder.clones)
-    peaks: list[dict[int, int]] = [{} for _ in range(arms * num)]
-    for m in marks:
-        for tumor, clone, count in zip(*run.recorder.clones[m], strict=True):
-            if tumor < arms * num:
-                known = peaks[tumor].get(clone, 0)
-                peaks[tumor][clone] = max(known, count)
-    shown = [sorted(sorted(p, key=lambda c: (-p[c], c))[:most]) for p in peaks]  # noqa: B023
-    width = max((len(s) for s in shown), default=0)
+    tallies = [run.recorder.clones[m] for m in marks]
+    row = np.repeat(np.arange(len(marks)), [len(found.count) for found in tallies])
+    tumor, clone, count = (np.concatenate(x) for x in zip(*tallies, strict=True))
+    known = tumor < arms * num
+    row, count = row[known], count[known]
+    key = tumor[known].astype(np.int64) << 32 | clone[known].astype(np.int64)
+    names, place = np.unique(key, return_inverse=True)
+    peak = np.zeros(len(names), np.int64)
+    np.maximum.at(peak, place, count)
+    order = np.lexsort((names, -peak, names >> 32))
+    owner = names[order] >> 32
+    rank = np.arange(len(order)) - np.searchsorted(owner, owner)
+    shown = np.sort(order[rank < most])  # by tumor, then by name
+    owner = names[shown] >> 32
+    column = np.arange(len(shown)) - np.searchsorted(owner, owner)
+    width = int(column.max(initial=-1)) + 1
     ids = np.full((arms * num, width), -1, np.int64)
-    for tumor, clones in enumerate(shown):
-        ids[tumor, : len(clones)] = clones
+    ids[owner, column] = names[shown] & 0xFFFFFFFF
     sizes = np.zeros((arms * num, len(marks), width), np.int64)
-    for row, m in enumerate(marks):
-        for tumor, clone, count in zip(*run.recorder.clones[m], strict=True):
-            if tumor < arms * num:
-                at = np.searchsorted(shown[tumor], clone)
-                if at < len(shown[tumor]) and shown[tumor][at] == clone:
-                    sizes[tumor, row, at] = count
-    shape = (arms, num)
-    axes = ("arm", "replicate")
+    where = np.full(len(names), -1)
+    where[shown] = np.arange(len(shown))
+    at = where[place]
+    is_shown = at >= 0
+    at = at[is_shown]
+    sizes[owner[at], row[is_shown], column[at]] = count[is_shown]
+    shape, axes = (arms, num), ("arm", "replicate")
     return {
         "clone_time": Variable(
             ("clone_time",), run.when.day[marks], "d", "time since the first dose"

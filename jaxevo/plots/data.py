@@ -206,9 +206,9 @@ def label_place(
 ) -> tuple[float, float, float]:
     """Where a text `width` days wide fits best between two edges: day, height, and room above it."""
     best = (0.0, 0.0, 0.0)
-    for day in days[days + width <= days[-1]]:
-        is_under = (days >= day) & (days <= day + width)
-        floor, ceiling = lower[is_under].max(), upper[is_under].min()
+    for i, day in enumerate(days[days + width <= days[-1]]):
+        under = slice(i, int(np.searchsorted(days, day + width)) + 1)
+        floor, ceiling = lower[under].max(), upper[under].min()
         if ceiling - floor > best[2]:
             best = (float(day + width / 2), float((ceiling + floor) / 2), float(ceiling - floor))
     return best

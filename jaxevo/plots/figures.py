@@ -4,6 +4,7 @@ windows are never touched, and names are never read as equations.
 
 import itertools
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -101,11 +102,12 @@ def composition(trajectory: Trajectory, title: str = "") -> Figure:
         for group, color in enumerate(_group_colors(groups)):
             _fill(main, days, edges[:, group], edges[:, group + 1], color)
         _mark_empty(main, days, np.isnan(edges[:, -1]))
-        main.set(xlim=(days[0], days[-1]), ylim=(0, 1))
-    lowest, highest = np.transpose([top.dataLim.intervaly for top in tops])
+        main.set(xlim=(days[0], days[-1]), ylim=(0, 1), xlabel=_day_label(place))
+    sizes = np.concatenate([line.get_ydata() for top in tops for line in top.lines] or [[1.0]])
+    lowest = max(FLOOR, 10 ** np.floor(np.log10(sizes.min(initial=1e3))))
+    highest = 10 ** np.ceil(np.log10(sizes.max(initial=1e3)))
     for top in tops:
-        top.set(yscale="log", xlim=(days[0], days[-1]))
-        top.set_ylim(10 ** np.floor(np.log10(lowest.min())), 10 ** np.ceil(np.log10(highest.max())))
+        top.set(yscale="log", xlim=(days[0], days[-1]), ylim=(lowest, highest))
     is_there = np.nan_to_num(shares).max(axis=(0, 1)) > VISIBLE
     _group_legend(figure, groups, is_there, "other combinations")
     has_stopped = (root["status"].data == data.STOPPED).any()
@@ -132,17 +134,19 @@ def muller(trajectory: Trajectory, title: str = "") -> Figure:
         replicate = alive[arm]
         clones = data.clones_of(trajectory, arm, replicate)
         bands = data.muller_bands(clones.share, clones.parent)
+        drawn: Counter[int] = Counter()
         for band in bands:
             genotype = int(clones.genotype[band.clone]) if band.clone >= 0 else -1
             group = group_of.get(genotype, len(groups.labels) - 1)
-            color = _shade(colors[group], band.clone)
+            color = _shade(colors[group], drawn[group])
+            drawn[group] += 1
             _fill(axes, days, band.lower, band.upper, color)
-            is_there[group] |= np.nanmax(band.upper - band.lower, initial=0.0) > VISIBLE
+            is_there[group] |= bool(np.any(band.upper - band.lower > VISIBLE))
             if band.clone >= 0:
                 text = labels.get(genotype, f"clone {clones.identity[band.clone]}")
                 _write_inside(axes, days, band, data.shorten(text, 32), color)
         _mark_empty(axes, days, np.isnan(bands[-1].upper))
-        axes.set(title=name, xlim=(days[0], days[-1]), ylim=(0, 1))
+        axes.set(title=name, xlim=(days[0], days[-1]), ylim=(0, 1), xlabel=_day_label(place))
     _group_legend(figure, groups, is_there, "smaller or other clones")
     nested = ", each inside its parent" if trajectory.get("lineage") else ""
     _set_title(figure, title, f"Largest clones{nested}, in the replicate that lived longest")
@@ -237,7 +241,7 @@ def _group_colors(groups: Groups) -> list[str]:
 
 
 def _shade(color: str, index: int) -> str | tuple:
-    """A clone's own shade of its group's color, so that neighbors can be told apart."""
+    """Shade of the first, second, ... clone of a group, so that neighbors can be told apart."""
     if color == OTHER_COLOR:
         return color
     white = (0.0, 0.3, 0.15, 0.45)[index % 4]
@@ -252,12 +256,17 @@ def _panels(titles: list[str]) -> tuple[Figure, list[tuple[str, SubplotSpec]]]:
     columns = 1 if len(titles) == 1 else 2 if len(titles) <= 4 else 3
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(12, max(8.0, 3.8 * rows)), dpi=100, layout="constrained")
-    figure.supxlabel(DAY, fontsize="medium")
     grid = GridSpec(rows, columns, figure=figure)
     wrapped = [_name(title, 96 // columns, 2) for title in titles]
     most = max(title.count("\n") for title in wrapped)
     level = ["\n" * (most - title.count("\n")) + title for title in wrapped]
     return figure, [(title, grid[i // columns, i % columns]) for i, title in enumerate(level)]
+
+
+def _day_label(place: SubplotSpec) -> str:
+    """The label of the day axis, below the lowest panel of each column only."""
+    grid = place.get_gridspec()
+    return DAY if place.rowspan.stop == grid.nrows else ""
 
 
 def _fill(axes: Axes, days: np.ndarray, lower: np.ndarray, upper: np.ndarray, color) -> None:
