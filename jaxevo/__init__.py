@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from jaxevo.engines.cells import Progress
     from jaxevo.model import Model, rates
     from jaxevo.plots import draw_all
-    from jaxevo.simulate import RunResult, plan, run_study, simulate, summarize
+    from jaxevo.run import RunResult, plan, run_study, simulate, summarize
     from jaxevo.state import Environment, Rates, Traits
     from jaxevo.store import read_trajectory, write_trajectory
 
@@ -22,7 +22,7 @@ _HOME = {
     "Progress": "engines.cells",
     "Rates": "state",
     "Record": "engines.base",
-    "RunResult": "simulate",
+    "RunResult": "run",
     "Study": "config",
     "StudyError": "config",
     "Traits": "state",
@@ -30,12 +30,12 @@ _HOME = {
     "Variable": "engines.base",
     "draw_all": "plots",
     "load_study": "config",
-    "plan": "simulate",
+    "plan": "run",
     "rates": "model",
     "read_trajectory": "store",
-    "run_study": "simulate",
-    "simulate": "simulate",
-    "summarize": "simulate",
+    "run_study": "run",
+    "simulate": "run",
+    "summarize": "run",
     "write_trajectory": "store",
 }
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -25,8 +24,9 @@ from jaxevo.config.tables import ENGINES
 
 if TYPE_CHECKING:
     from jaxevo.engines.cells import Progress
-    from jaxevo.simulate import Plan, RunResult
+    from jaxevo.run import Plan, RunResult
 
+DEVICES = ("cpu", "gpu")
 BAD_INPUT, LIMIT, STORAGE = 2, 3, 4
 SIGNALLED = 128  # plus the number of the signal
 
@@ -36,13 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Drug resistance in tumors, simulated cell by cell.",
 )
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    CPU = "cpu"
-    GPU = "gpu"
 
 
 class Stop(Exception):
@@ -68,7 +61,7 @@ def run(
         Path | None, typer.Option(help="Folder for the results, new or empty [runs/STUDY].")
     ] = None,
     settings: Settings = None,
-    device: Annotated[Device | None, typer.Option(help="Where to compute.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")] = None,
     engine: Annotated[
         str | None, typer.Option(help="How to simulate, instead of study.engine.")
     ] = None,
@@ -76,9 +69,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Simulate a study; write trajectory, pictures and the resolved study into one folder."""
+    if device is not None and device not in DEVICES:
+        raise Stop(BAD_INPUT, f"--device {device}: expected {' or '.join(DEVICES)}")
     loaded = _load(study, settings, engine)
     with _folder(out, Path(study).stem) as folder:
-        from jaxevo.simulate import plan  # noqa: PLC0415 - brings JAX
+        from jaxevo.run import plan  # noqa: PLC0415 - brings JAX
 
         planned = plan(loaded.problem())
         _check_resources(planned, folder, device)
@@ -105,7 +100,7 @@ def run(
 def check(study: StudyFile, settings: Settings = None, as_json: Json = False) -> None:
     """Check a study and print what it would take: intervals, rows, memory, disk."""
     loaded = _load(study, settings, None)
-    from jaxevo.simulate import plan  # noqa: PLC0415 - brings JAX
+    from jaxevo.run import plan  # noqa: PLC0415 - brings JAX
 
     planned = plan(loaded.problem())
     if as_json:
@@ -137,14 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code; what can be expected to fail ends in one sentence."""
     try:
         code = app(args=arguments, standalone_mode=False)
+        if code == SIGNALLED + signal.SIGINT:  # the library's answer to Ctrl-C, without a word
+            _say("stopped by SIGINT", code)
     except Stop as stop:
         code = _say(stop, stop.code)
     except StudyError as error:
         code = _say(error, BAD_INPUT)
     except typer.TyperException as error:
         code = _say(f"jaxevo: {error.format_message()}", BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _say("stopped by SIGINT", SIGNALLED + signal.SIGINT)
     sys.exit(code or 0)
 
 
@@ -180,8 +175,6 @@ def _new_folder(stem: str) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if not folder.parent.is_dir():
-                raise Stop(BAD_INPUT, "runs: is a file; expected a folder, or --out") from None
             number += 1
         except OSError as error:
             raise Stop(BAD_INPUT, f"{folder}: cannot be made: {error.strerror}") from None
@@ -203,10 +196,10 @@ def _given_folder(out: Path) -> Path:
         raise Stop(BAD_INPUT, f"--out {out}: is not writable: {error.strerror}") from None
 
 
-def _check_resources(plan: "Plan", folder: Path, device: Device | None) -> None:
+def _check_resources(plan: "Plan", folder: Path, device: str | None) -> None:
     """Refuse what cannot fit, before anything is computed."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if device is not Device.GPU and plan.memory_bytes > memory:
+    if device != "gpu" and plan.memory_bytes > memory:
         raise Stop(
             LIMIT,
             f"the study takes {_size(plan.memory_bytes)} of memory, and there are {_size(memory)}; "
@@ -224,21 +217,26 @@ def _check_resources(plan: "Plan", folder: Path, device: Device | None) -> None:
 def _simulate(
     study: Study,
     folder: Path,
-    device: Device | None,
+    device: str | None,
     progress: "Callable[[Progress], None] | None",
 ) -> "RunResult":
-    from jaxevo.engines.cells import GrowthError  # noqa: PLC0415 - brings JAX
-    from jaxevo.simulate import DeviceError, StorageError, run_study  # noqa: PLC0415
+    import jax  # noqa: PLC0415 - takes a second
 
-    name = None if device is None else device.value
+    from jaxevo.engines.cells import GrowthError  # noqa: PLC0415 - brings JAX
+    from jaxevo.run import DeviceError, StorageError, run_study  # noqa: PLC0415
+
     try:
-        return run_study(study, folder, device=name, progress=progress)
+        return run_study(study, folder, device=device, progress=progress)
     except DeviceError as error:
         raise Stop(BAD_INPUT, error) from None
     except (GrowthError, MemoryError) as error:
-        raise Stop(LIMIT, error or "there is not enough memory for this study") from None
+        raise Stop(LIMIT, str(error) or "there is not enough memory for this study") from None
     except StorageError as error:
         raise Stop(STORAGE, error) from None
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise Stop(LIMIT, "the device has not enough memory for this study") from None
 
 
 @contextmanager
@@ -316,10 +314,11 @@ def _json(table: dict[str, Any]) -> str:
     return json.dumps(table, allow_nan=False)
 
 
-def _size(num_bytes: float) -> str:
+def _size(num_bytes: int) -> str:
     """A number of bytes, readable."""
+    size = float(num_bytes)
     for unit in ("bytes", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:,.3g} TB"
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.0f} TB"

@@ -9,6 +9,8 @@ K > 0, in Gompertz's law K > 1; a site without a capacity (K infinite) does not 
 support growth and shield from drug-induced death; both are numbers of the site.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -29,14 +31,17 @@ class SiteParams(eqx.Module):
 
 
 def crowding_factor(
-    params: SiteParams, num_cells: Float[Array, "*tumor site"]
+    params: SiteParams, num_cells: Float[Array, "*tumor site"], log: Callable = jnp.log
 ) -> Float[Array, "*tumor site"]:
-    """Factor on the birth rate at each site, 0..1, from the number of cells there."""
+    """Factor on the birth rate at each site, 0..1, from the number of cells there.
+
+    An engine whose dice hang on the last bit brings a `log` that gives the same bits in any batch.
+    """
     if params.crowding == "none":
         return jnp.ones_like(num_cells)
     capacity = jnp.broadcast_to(params.capacity, num_cells.shape)
     if params.crowding == "logistic":
         return jnp.maximum(0.0, 1 - num_cells / capacity)
     room = jnp.where(jnp.isfinite(capacity), capacity, 2.0)
-    factor = 1 - jnp.log(jnp.maximum(num_cells, 1.0)) / jnp.log(room)
+    factor = 1 - log(jnp.maximum(num_cells, 1.0)) / log(room)
     return jnp.where(jnp.isfinite(capacity), jnp.maximum(0.0, factor), 1.0)

@@ -191,7 +191,7 @@ def check_pulsed_and_constant_schedule(kernel: Kernel, seed: int = SEED, effort:
         cells = kernel(schedule, n, seed).sum((1, 2))
         assert_probability(cells == 0, one.extinction(100), detect=0.03 * wide)
         assert_mean(cells, law, detect=0.42 * wide)
-        assert_variance(cells, law, detect=0.28 * wide)
+        assert_variance(cells, law, detect=0.35 * wide)
 
 
 @cache
@@ -211,7 +211,7 @@ def check_rates_that_follow_time(kernel: Kernel, seed: int = SEED, effort: float
     changing, law = _saturating()
     cells = kernel(changing, n, seed).sum((1, 2))
     assert_mean(cells, law, detect=12 * wide)
-    assert_variance(cells, law, detect=0.3 * wide)
+    assert_variance(cells, law, detect=0.36 * wide)
 
 
 @register(BATTERY)
@@ -259,7 +259,7 @@ def check_two_types(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
     assert_probability(~cells.any(1), none_of(TWO_TYPES), detect=0.018 * wide)
     assert_mean(cells[:, 0], law_of(TWO_TYPES, 1, 0), detect=3.1 * wide)
     assert_mean(cells[:, 1], law_of(TWO_TYPES, 0, 1), detect=0.6 * wide)
-    assert_law(cells[:, 1], law_of(TWO_TYPES, 0, 1), detect=0.027 * wide)
+    assert_law(cells[:, 1], law_of(TWO_TYPES, 0, 1), detect=0.031 * wide)
 
 
 OFTEN = scenario([3, 0], [4], [[1.0], [0.8]], [[0.4], [0.2]], steps(2, (0, 1, 0.3)))
@@ -348,7 +348,7 @@ def check_luria_delbruck(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
     A kernel may stop late (at a sync): the law is taken at the size it reached.
     """
     n, wide = replicates(20_000, effort)
-    check_culture(kernel, seed, n, wide, 500, 2.0, 0.043)
+    check_culture(kernel, seed, n, wide, 500, 2.0, 0.05)
 
 
 # Off the drug for 40 days, on it for 30 (rates of E08).
@@ -391,8 +391,8 @@ def check_amplification(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
     difference = np.array([-1, 1, 1, 1, 1, 1])
     law = law_of(COPIES, *difference.tolist())
     assert_mean(cells @ difference, law, detect=0.115 * law.variance**0.5 * wide)
-    assert_law(cells @ difference, law, detect=0.093 * wide)
-    assert_law(cells.sum(1), total, detect=0.093 * wide)
+    assert_law(cells @ difference, law, detect=0.1 * wide)
+    assert_law(cells.sum(1), total, detect=0.1 * wide)
 
 
 COPIES_BOTH = replace(COPIES, durations=np.array([5 * np.log(2)]), both_daughters=True)

@@ -257,9 +257,8 @@ def over_doses(model: Model, concentrations, altered: dict[str, int] | None = No
 
 
 def assert_close(actual, expected, single: float = 1e-5, double: float = 1e-12) -> None:
-    """Relative agreement: `single` in 32-bit, `double` in 64-bit precision."""
-    actual = np.asarray(actual)
-    tolerance = double if actual.dtype == np.float64 else single
+    """Relative agreement: `single` in a 32-bit run, `double` in a 64-bit one."""
+    tolerance = double if real() == np.float64 else single
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-30)
 
 

@@ -1,8 +1,8 @@
 """Named wrong kernels, and one right one, all with the interface of `tests.battery`.
 
-`event_by_event` is right: exact continuous time, many replicates in lockstep. Each rival makes one
-mistake that a kernel of cells can make and that a look at its mean would forgive. `RIVALS` says which
-check of the battery must reject which rival.
+`event_by_event` is right: exact continuous time, counts of types, many replicates in lockstep. Each
+rival makes one mistake that a kernel of cells can make; `RIVALS` says which checks of the battery must
+reject it. (Which of two sisters is the mutant is invisible in counts; that neither is lost is not.)
 """
 
 from collections.abc import Callable
@@ -202,6 +202,14 @@ def _rates_floored(scenario: Scenario, num_replicates: int, seed: int) -> np.nda
     return event_by_event(replace(scenario, birth=birth, death=death), num_replicates, seed)
 
 
+def _crowding_held(scenario: Scenario, num_replicates: int, seed: int) -> np.ndarray:
+    """Crowding is taken once, from the founders."""
+    room = np.maximum(0, 1 - scenario.founders.sum(0) / scenario.capacity)
+    unlimited = np.full_like(scenario.capacity, np.inf)
+    held = replace(scenario, birth=scenario.birth * room, capacity=unlimited)
+    return event_by_event(held, num_replicates, seed)
+
+
 def _shared_keys(scenario: Scenario, num_replicates: int, seed: int) -> np.ndarray:
     """Keys repeat after half of the replicates."""
     half = event_by_event(scenario, (num_replicates + 1) // 2, seed)
@@ -348,9 +356,10 @@ RIVALS = {
         ("birth_death_from_one_founder", "immigration"),
     ),
     "rates_floored": Rival(_rates_floored, ("exact_zeros", "immigration")),
+    "crowding_held": Rival(_crowding_held, ("logistic_crowding",)),
     "shared_keys": Rival(_shared_keys, ("replicates_are_independent",)),
     "newborn_at_first_site": Rival(_edit(_newborn_at_first_site), ("migration",)),
     "switching_at_divisions": Rival(_edit(_switching_at_divisions), ("switching", "migration")),
     "rates_from_interval_start": Rival(_rates_from_interval_start, ("rates_that_follow_time",)),
-    "dose_averaged": Rival(_dose_averaged, ("pulsed_and_constant_schedule",)),
+    "dose_averaged": Rival(_dose_averaged, ("pulsed_and_constant_schedule", "small_therapy")),
 }

@@ -284,15 +284,20 @@ def study_of(folder: Path, text: str, *overrides: str) -> Study:
     return load_study(write(folder, text), overrides)
 
 
-def command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `jaxevo` as a process of its own."""
+def environment() -> dict[str, str]:
+    """Environment of a process that runs this jaxevo on the CPU."""
     root = str(Path(__file__).parent.parent)
+    return os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `jaxevo` as a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "jaxevo", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"},
+        env=environment(),
         check=False,
     )

@@ -325,13 +325,13 @@ def _lineage(runs, grown) -> dict[str, Variable]:
             rows += [(a, r, *event) for event in _events(row[r][0], len(clones.identity))]
     arm, replicate, identity, parent, birth, genotype, site = zip(*rows, strict=True)
     columns = {
-        "arm": (np.array(arm, np.int32), "1", "arm, -1 before the arms fork"),
-        "replicate": (np.array(replicate, np.int64), "1", "replicate"),
+        "arm_index": (np.array(arm, np.int32), "1", "arm, -1 before the arms fork"),
+        "replicate_index": (np.array(replicate, np.int64), "1", "replicate"),
         "id": (np.array(identity, np.int64), "1", "id of the clone"),
         "parent": (np.array(parent, np.int64), "1", "id of the parent clone, -1 for a founder"),
         "birth_time": (np.array(birth, float), "d", "birth of the clone"),
         "genotype": (np.array(genotype, np.uint32), "1", "packed genotype"),
-        "site": (np.array(site, np.int32), "1", "site of birth"),
+        "site_index": (np.array(site, np.int32), "1", "site of birth"),
         "is_preexisting": (np.array(birth) < 0, "1", "born before treatment"),
     }
     return {k: Variable(("clone_event",), *column) for k, column in columns.items()}
@@ -351,11 +351,11 @@ def _snapshot(runs, times) -> dict[str, Variable]:
                 rows.append((a, r, times[-1], clones.genotype[clone], site, clones.identity[clone]))
     columns = np.array(rows, float).reshape(-1, 6).T
     kinds = {
-        "arm": "i4",
-        "replicate": "i8",
+        "arm_index": "i4",
+        "replicate_index": "i8",
         "day": "f8",
         "genotype": "u4",
-        "site": "i4",
+        "site_index": "i4",
         "lineage": "i8",
     }
     return {

@@ -88,8 +88,8 @@ class Alteration(Table):
     def inherit(self, row: Row) -> None:
         """Write how a level is gained and lost."""
 
-    def check_drugs(self, drugs: Mapping[str, Drug], at: Path) -> None:
-        """Refuse what cannot act on the drugs that are named; `at` is where this table stands."""
+    def check(self, drugs: Mapping[str, Drug], at: Path) -> None:
+        """Refuse what cannot act, given the drugs of the study; `at` is where this table stands."""
 
     def largest_step(self) -> tuple[str, float]:
         """Probability of a step at one division, at the level where it is largest, and its key."""
@@ -143,7 +143,7 @@ class Sequestration(Alteration):
     def act(self, row):
         row.put_drugs("storage_ratio", self.stored_ratio)
 
-    def check_drugs(self, drugs, at):
+    def check(self, drugs, at):
         for name in self.stored_ratio:
             if drugs[name].pool == "open":
                 raise fault(
@@ -161,7 +161,7 @@ class LostActivation(Alteration):
     def act(self, row):
         row.put_drugs("activation_factor", self.activation_factor)
 
-    def check_drugs(self, drugs, at):
+    def check(self, drugs, at):
         for name in self.activation_factor:
             if not drugs[name].prodrug:
                 raise fault(
@@ -178,7 +178,7 @@ class AlteredTarget(Alteration):
     def act(self, row):
         row.put_drugs("kd_fold", self.kd_fold)
 
-    def check_drugs(self, drugs, at):
+    def check(self, drugs, at):
         for name in self.kd_fold:
             kd = drugs[name].kd_um
             if not any(kd.values() if isinstance(kd, dict) else [kd]):
@@ -219,6 +219,11 @@ class Bypass(Alteration):
         index = row.axes.targets
         route = len(index) if self.through is None else index[self.through]
         row.genome.bypass_share[row.j, index[self.target], route] = self.share
+
+    def check(self, drugs, at):
+        super().check(drugs, at)
+        if self.through == self.target:
+            raise fault("is the target that it bypasses; expected another", (*at, "through"))
 
 
 class Repair(Alteration):
@@ -323,8 +328,8 @@ class Epigenetic(Alteration):
         row.put_drugs("induced_off_rate", self.induced_off_per_day)
         row.put_drugs("induction_ec50", self.induction_ec50_um)
 
-    def check_drugs(self, drugs, at):
-        super().check_drugs(drugs, at)
+    def check(self, drugs, at):
+        super().check(drugs, at)
         inducers = self.induced_on_per_day | self.induced_off_per_day
         for name in inducers:
             if name not in self.induction_ec50_um:

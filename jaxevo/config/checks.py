@@ -214,13 +214,7 @@ def check_alterations(study: Draft) -> None:
                 raise unknown_name("a pump", value, study.pumps, (*at, key))
             if key in ("target", "through") and value is not None and value not in targets:
                 raise unknown_name("a target", value, targets, (*at, key))
-            if (
-                key == "through"
-                and value is not None
-                and value == getattr(alteration, "target", None)
-            ):
-                raise fault("is the target that it bypasses; expected another", (*at, key))
-        alteration.check_drugs(study.drugs, at)
+        alteration.check(study.drugs, at)
     _check_transitions(study)
     genotypes = math.prod(alteration.max_level + 1 for alteration in study.alterations.values())
     num_sites = len(site_names(study))
@@ -349,9 +343,9 @@ CHECKS = (
     check_tumor,
     check_sites,
     check_drugs,
-    check_targets,
     check_pumps,
     check_alterations,
+    check_targets,
     check_times,
     check_arms,
     check_growth,

@@ -13,12 +13,10 @@ ROUTES = ("oral", "bolus", "infusion")
 HOURS = 24.0  # in a day
 TINY = 1e-9  # days; a dose this close to the end is not given any more
 
+UNCOUNTED = 1e15  # more administrations than anybody counts
+
 OF_AMOUNT = ("every_h", "day", "infusion_h", "route")
 OF_LEVEL = ("days", "every_days")
-REPEATS = {
-    "every_h": "every_h, which repeats a dose",
-    "every_days": "days and every_days, which repeat a level",
-}
 
 
 class Span(NamedTuple):
@@ -99,7 +97,8 @@ class Dosing(Table):
         if period is None:
             return 1
         until = horizon if self.until_day is None else self.until_day
-        return max(0, math.ceil((until - (self.from_day or 0.0) - TINY) / period))
+        number = (until - (self.from_day or 0.0) - TINY) / period
+        return max(0, math.ceil(min(number, UNCOUNTED)))
 
     def spans(self, horizon: float) -> list[Span]:
         """Every administration, in order; the last starts before `until_day` and the horizon."""

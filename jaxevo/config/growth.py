@@ -1,14 +1,13 @@
 """Growth: can a tumor without drugs get as large as the study wants?
 
-At a site with N cells a birth rate b g (g: growth support) and a death rate d, crowded by the room K,
+At a site with N cells and room for K, with birth rate b g (g: growth support) and death rate d,
 
-    logistic   N' = r N - a N^2 summed over sites,   r = b g - d,   a = b g / K
-    gompertz   N' = 0 at N = K^(1 - d/(b g))
+    logistic   births = b g N (1 - N/K),          most at N = K/2:  b g K / 4
+    gompertz   births = b g N (1 - ln N / ln K),  most at N = K/e:  b g K / (e ln K)
 
-Over several sites sum_s (r_s N_s - a_s N_s^2) > 0 is the inside of an ellipsoid, whose largest sum of
-N_s is (sum r/a + sqrt(sum 1/a * sum r^2/a)) / 2: no tumor with more cells than that grows, however
-its cells are spread. With one site it is K (1 - d/(b g)). Alterations never raise the birth rate; where
-they lower the natural death rate, the lowest counts.
+One site levels off at N = K (1 - d/(b g)), or N = K^(1 - d/(b g)). Over several sites, between which
+cells may move as they like, deaths d N outnumber all births where N > sum_s most births / d. Alterations
+never raise the birth rate; where they lower the natural death rate, the lowest counts.
 """
 
 import math
@@ -33,6 +32,11 @@ def capacities(study: Draft) -> list[float]:
     return [math.inf if own is None else own]
 
 
+def growth_factors(study: Draft) -> list[float]:
+    """Growth support at each site, times the birth rate."""
+    return [site.growth_factor for site in study.sites.values()] or [1.0]
+
+
 def lowest_death_rate(study: Draft) -> float:
     """Natural death rate of the genotype that dies least, 1/day."""
     rate = study.tumor.death_rate_per_day
@@ -44,22 +48,27 @@ def lowest_death_rate(study: Draft) -> float:
 
 def largest_growing_burden(study: Draft) -> float:
     """No tumor with this many cells or more grows; infinite where the law sets no such bound."""
-    death = lowest_death_rate(study)
-    support = [site.growth_factor for site in study.sites.values()] or [1.0]
-    births = [study.tumor.birth_rate_per_day * factor for factor in support]
-    growing = [(b, k) for b, k in zip(births, capacities(study), strict=True) if b > death]
-    law = crowding(study)
-    if not growing:
+    death, law = lowest_death_rate(study), crowding(study)
+    births = [study.tumor.birth_rate_per_day * factor for factor in growth_factors(study)]
+    rooms = capacities(study)
+    if max(births) <= death:
         return 0.0
-    if law == "none" or any(math.isinf(k) for _, k in growing):
+    if death == 0 and len(rooms) > 1:
         return math.inf
-    if law == "gompertz":
-        return growing[0][1] ** (1 - death / growing[0][0]) if len(births) == 1 else math.inf
-    rates = [b - death for b, _ in growing]
-    rooms = [k / b for b, k in growing]  # 1/a
-    linear = sum(r * room for r, room in zip(rates, rooms, strict=True))
-    square = sum(r * r * room for r, room in zip(rates, rooms, strict=True))
-    return (linear + math.sqrt(sum(rooms) * square)) / 2
+    if law == "none" or any(b > 0 and math.isinf(k) for b, k in zip(births, rooms, strict=True)):
+        return math.inf
+    if len(rooms) == 1:
+        share = 1 - death / births[0]
+        return rooms[0] * share if law == "logistic" else rooms[0] ** share
+    most = [_most_births(b, k, law) for b, k in zip(births, rooms, strict=True) if b > 0]
+    return sum(most) / death
+
+
+def _most_births(birth_rate: float, room: float, law: str) -> float:
+    """Births per day at the number of cells where they are most."""
+    if law == "logistic":
+        return birth_rate * room / 4
+    return birth_rate * max(1.0, room / (math.e * math.log(room)))
 
 
 def check_growth(study: Draft) -> None:
@@ -74,14 +83,15 @@ def check_growth(study: Draft) -> None:
         return
     largest = largest_growing_burden(study)
     if largest == 0:
+        births = study.tumor.birth_rate_per_day * max(growth_factors(study))
         raise fault(
-            f"can never be reached: expected birth_rate_per_day > {lowest_death_rate(study):g}, the "
-            f"death rate, got {study.tumor.birth_rate_per_day:g}",
+            "is more than growth reaches: expected a birth rate above the death rate "
+            f"({lowest_death_rate(study):g} per day), got {births:g}",
             ("tumor", "treat_at_cells"),
         )
     if treat >= largest:
         raise fault(
-            f"can never be reached: expected fewer cells than growth levels off at ({largest:.6g}), "
-            f"got {treat}",
+            f"is more than growth reaches: expected fewer than {largest:.6g} cells, from where on "
+            f"deaths outnumber births, got {treat}",
             ("tumor", "treat_at_cells"),
         )

@@ -68,7 +68,7 @@ def _parse(file: str, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise StudyError(f"{file}: nests arrays or tables too deeply; expected a study") from None
-    except ValueError as error:  # TOMLDecodeError, or an integer of too many digits
+    except tomllib.TOMLDecodeError as error:
         message = " ".join(str(error).split())
         place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", message)
         line = place[1] if place and place[1] else text.rstrip("\n").count("\n") + 1
@@ -76,6 +76,12 @@ def _parse(file: str, text: str) -> dict[str, Any]:
         if message == "Cannot overwrite a value":
             message = "the same key is given twice"
         raise StudyError(f"{file}:{line}: is not valid TOML: {message}") from None
+    except ValueError:  # Python reads no integers of more than some thousand digits
+        long = re.search(r"[\d_]{4000,}", text)
+        line = 1 + text.count("\n", 0, long.start() if long else 0)
+        raise StudyError(
+            f"{file}:{line}: is not valid TOML: an integer has too many digits"
+        ) from None
 
 
 def _first_sentence(

@@ -74,7 +74,9 @@ class Table(BaseModel):
     @classmethod
     def about_unknown(cls, key: str) -> str:
         """The sentence about a key that this table does not have."""
-        return f"is unknown{hint(key, cls.model_fields)}"
+        everywhere = list(Table.model_fields)
+        own = [name for name in cls.model_fields if name not in everywhere]
+        return f"is unknown{hint(key, own + everywhere)}"
 
 
 class General(Table):

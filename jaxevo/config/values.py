@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from jaxevo.config.sentences import Path, expected
 
+EXTREME = 1e100  # beyond it, or below its inverse, products and ratios of numbers would overflow
 MAX_COUNT = 10**18  # cells; leaves room to add in 64 bits
 
 
@@ -47,6 +48,9 @@ class Number:
         is_allowed &= self.at_most is None or number <= self.at_most
         if not is_allowed:
             raise expected(self.phrase, value, at)
+        if number != 0 and math.isfinite(number) and not 1 / EXTREME <= abs(number) <= EXTREME:
+            phrase = f"{self.phrase}, in size from {1 / EXTREME:g} to {EXTREME:g}"
+            raise expected(phrase, value, at)
         return number
 
 

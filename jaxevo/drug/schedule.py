@@ -45,10 +45,11 @@ RESOLUTION = 1e-9  # days; times closer than this are one time
 
 
 def merge_times(*times: np.ndarray) -> np.ndarray:
-    """Sorted union of times (days); times within `RESOLUTION` of each other become one."""
-    joined = np.sort(np.concatenate([np.atleast_1d(np.asarray(t, float)) for t in times]))
-    keep = np.concatenate([[True], np.diff(joined) > RESOLUTION])
-    return joined[keep]
+    """Sorted union of times (days); of times within `RESOLUTION` the one named first stays."""
+    joined = np.concatenate([np.atleast_1d(np.asarray(t, float)) for t in times])
+    order = np.argsort(joined, kind="stable")
+    is_new = np.concatenate([[True], np.diff(joined[order]) > RESOLUTION])
+    return joined[np.minimum.reduceat(order, np.flatnonzero(is_new))]
 
 
 def inputs(

@@ -69,6 +69,7 @@ def hill_effect(output: Scalar, half_odds: Scalar, hill: Scalar) -> Scalar:
 
 def _power(base: Scalar, exponent: Scalar) -> Scalar:
     """base^exponent; its slope at 0 is right for exponents >= 1 and 0, not infinite, below."""
+    base = jnp.where(base < 0, 0.0, base)  # rounding
     has_slope = (base > 0) | (exponent >= 1)
     return jnp.where(has_slope, jnp.where(has_slope, base, 1.0) ** exponent, 0.0)
 

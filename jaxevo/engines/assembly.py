@@ -52,6 +52,10 @@ def _names(problem: Problem, replicates: range) -> dict[str, Variable]:
         axis: Variable((axis,), np.array(names, dtype=np.str_), "", f"name of the {axis}")
         for axis, names in lists.items()
     }
+    found["max_level"] = Variable(
+        ("alteration",), np.array(model.genome.max_levels, np.int64), "1",
+        "highest level; genotype = sum of level * product of (max_level + 1) of those before",
+    )  # fmt: skip
     index = np.arange(replicates.start, replicates.stop)
     found["replicate"] = Variable(("replicate",), index, "1", "index of the replicate")
     found["patient"] = Variable(("patient",), np.zeros(1, np.int64), "1", "index of the patient")
@@ -125,9 +129,7 @@ def _outcomes(
 ) -> dict[str, Variable]:
     shaped = lambda x: x.reshape(len(problem.arms), 1, num)  # noqa: E731
     found = {
-        "is_extinct": Variable(
-            TUMOR, shaped(run.status == EXTINCT).astype(np.int8), "1", "1 if no cell is left"
-        ),
+        "is_extinct": Variable(TUMOR, shaped(run.status == EXTINCT), "1", "no cell is left"),
         "status": Variable(
             TUMOR,
             shaped(run.status).astype(np.int8),
@@ -253,8 +255,8 @@ def _lineage(
     founder_cell = np.array([f.genotype * num_sites + f.site for f in problem.founders])
     parts = [
         {
-            "arm": np.full(len(which), -1),
-            "replicate": np.repeat(np.arange(num), founders),
+            "arm_index": np.full(len(which), -1),
+            "replicate_index": np.repeat(np.arange(num), founders),
             "id": which,
             "parent": np.full(len(which), -1),
             "birth_time": np.repeat(-before, founders),
@@ -267,17 +269,17 @@ def _lineage(
     parts.append(_event_columns(run.events, run.event_day(num), run.arm(num), num))
     columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     cell = columns.pop("cell")
-    columns["genotype"], columns["site"] = cell // num_sites, cell % num_sites
-    order = np.lexsort((columns["birth_time"], columns["replicate"], columns["arm"]))
+    columns["genotype"], columns["site_index"] = cell // num_sites, cell % num_sites
+    order = np.lexsort((columns["birth_time"], columns["replicate_index"], columns["arm_index"]))
     described = {
-        "arm": (np.int32, "1", "arm of the event, -1 before the arms fork"),
-        "replicate": (np.int32, "1", "position of the replicate on its axis"),
+        "arm_index": (np.int32, "1", "arm of the event, -1 before the arms fork"),
+        "replicate_index": (np.int32, "1", "position of the replicate on its axis"),
         "id": (np.int64, "1", "name of the clone within its replicate and arm"),
         "parent": (np.int64, "1", "clone that it arose from, -1 for a founder"),
         "birth_time": (np.float64, "d", "day on which the clone arose"),
         "genotype": (np.uint32, "1", "packed genotype at birth of the clone"),
-        "site": (np.int32, "1", "position of the site on its axis"),
-        "is_preexisting": (np.int8, "1", "1 if it arose before the first dose"),
+        "site_index": (np.int32, "1", "position of the site on its axis"),
+        "is_preexisting": (np.bool_, "1", "it arose before the first dose"),
     }
     return {
         name: Variable(("clone_event",), columns[name][order].astype(dtype), units, text)
@@ -287,8 +289,8 @@ def _lineage(
 
 def _event_columns(events: np.ndarray, day: np.ndarray, arm: np.ndarray | None, num: int) -> dict:
     return {
-        "arm": np.full(len(events), -1) if arm is None else arm[events["tumor"]],
-        "replicate": events["tumor"] % num,
+        "arm_index": np.full(len(events), -1) if arm is None else arm[events["tumor"]],
+        "replicate_index": events["tumor"] % num,
         "id": events["id"],
         "parent": events["parent"],
         "birth_time": day,
@@ -299,11 +301,11 @@ def _event_columns(events: np.ndarray, day: np.ndarray, arm: np.ndarray | None, 
 
 def _cells(run: ArmRun) -> dict[str, Variable]:
     described = {
-        "arm": ("1", "position of the arm on its axis"),
-        "replicate": ("1", "position of the replicate on its axis"),
+        "arm_index": ("1", "position of the arm on its axis"),
+        "replicate_index": ("1", "position of the replicate on its axis"),
         "day": ("d", "day of the snapshot"),
         "genotype": ("1", "packed genotype"),
-        "site": ("1", "position of the site on its axis"),
+        "site_index": ("1", "position of the site on its axis"),
         "lineage": ("1", "clone of the cell"),
     }
     return {

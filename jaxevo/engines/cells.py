@@ -19,8 +19,8 @@ from jaxevo.engines.base import Problem, Trajectory
 from jaxevo.engines.assembly import trajectory
 from jaxevo.engines.grid import Intervals, Marks, intervals, marks
 from jaxevo.engines.recording import ArmRun, Growth, Recorder, clone_events
-from jaxevo.engines.tables import Steps, all_traits
-from jaxevo.engines.tumors import Grid, Layout, Limits, Settings, Tumors
+from jaxevo.engines.tables import Steps, all_traits, tabulate
+from jaxevo.engines.tumors import Grid, Layout, Limits, Settings, Tumors, World
 from jaxevo.model import cast
 
 MAX_INTERVALS = 64  # in one call
@@ -81,8 +81,8 @@ class _Run:
         self.fixed = intervals_per_call
         self.num_sites = len(problem.model.names.sites)
         self.layout = Layout.of(problem.max_cells)
-        self.model = cast(problem.model, jnp.float32)
-        self.traits = jax.jit(all_traits)(self.model)
+        model = cast(problem.model, jnp.float32)
+        self.world = World(model.sites, (model, jax.jit(all_traits)(model)))
         wanted = tuple(jax.devices()) if devices is None else devices
         self.devices = wanted[: max(1, len(self.replicates) * len(problem.arms))]
         self.events: list[np.ndarray] = []
@@ -107,6 +107,7 @@ class _Run:
         """One call into the kernel; returns the outcome of the intervals that it finished."""
         problem = self.problem
         settings = Settings(
+            tabulate=tabulate,
             layout=self.layout,
             steps=Steps.of(problem.model),
             is_both=problem.model.mutation.mutating_daughters == "both",
@@ -117,7 +118,7 @@ class _Run:
         stop, most = jnp.int32(last), jnp.int32(pace.intervals)
         began = time.perf_counter()
         self.tumors, outcome = loop.compiled(settings, self.devices)(
-            self.tumors, self.model, self.traits, grid, self.template, limits, stop, most
+            self.tumors, self.world, grid, self.template, limits, stop, most
         )
         done = np.asarray(self.tumors.position) - first
         pace.learn(time.perf_counter() - began, int(done.max(initial=0)))
@@ -152,7 +153,7 @@ class _Run:
         drugs, num_sites = len(problem.model.names.drugs), self.num_sites
         grid = Grid(
             duration=jnp.zeros((1, 1), jnp.float32),
-            concentration=jnp.zeros((1, 1, len(NODES), num_sites, drugs), jnp.float32),
+            inputs=jnp.zeros((1, 1, len(NODES), num_sites, drugs), jnp.float32),
             sync=jnp.float32(problem.sync),
         )
         limits = self._limits(problem.treat_at_cells)
@@ -190,7 +191,7 @@ class _Run:
         self.births = self.deaths = np.zeros(len(self.tumors.arm), np.int64)
         grid = Grid(
             duration=jnp.asarray(plan.duration, jnp.float32),
-            concentration=jnp.asarray(plan.concentration, jnp.float32),
+            inputs=jnp.asarray(plan.concentration, jnp.float32),
             sync=jnp.float32(problem.sync),
         )
         recorder = Recorder(problem, self.layout.lanes_per_tumor, num_arms * num)

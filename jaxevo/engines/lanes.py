@@ -26,6 +26,7 @@ from jaxevo.engines.tables import Steps, Table
 
 LOG_ROWS = 64  # clone events that a lane can note before it waits for the host
 WORDS_PER_CANDIDATE = 8  # pairs of words reserved for one candidate
+NARROWING, MIN_WIDTH, MAX_WIDTHS = 8, 64, 4  # of the batches in which lanes advance
 MOVES_PER_BLOCK = 4096  # cells that rebalancing moves at a time
 
 
@@ -60,7 +61,7 @@ class Held(NamedTuple):
     key: tuple[UInt32[Array, " lane"], UInt32[Array, " lane"]]
     interval: UInt32[Array, " lane"]
     first_row: Int32[Array, " lane"]  # of the lane's arm in the table
-    bound: Float[Array, " lane"]  # Lambda, 1/day, 0 where nothing can happen
+    bound: Float[Array, " lane"]  # Lambda, 1/day, strictly above every total rate; 0 if all are 0
     crowding: Float[Array, "site lane"]
     ceiling: Int32[Array, " lane"]  # a lane with this many cells pauses
     name: UInt32[Array, " lane"]  # position of the lane in its tumor
@@ -88,12 +89,63 @@ def is_running(lanes: Lanes, held: Held) -> Bool[Array, " lane"]:
 
 
 def advance(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bool) -> Lanes:
-    """Run every lane until its time is over or it has no room; exact, one candidate at a time."""
+    """Run every lane until its time is over or it has no room; exact, one candidate at a time.
 
-    def body(lanes: Lanes) -> Lanes:
-        return _candidate(lanes, held, table, steps, is_both)
+    Lanes end at different times. Whenever seven eighths of those in hand are done, the others are
+    gathered into a narrower batch, so that the last long lanes do not drag all lanes along.
+    """
+    num_lanes = lanes.cell.shape[1]
+    widths = [num_lanes]
+    while len(widths) < MAX_WIDTHS and widths[-1] // NARROWING >= MIN_WIDTH:
+        widths.append(widths[-1] // NARROWING)
+    for width, narrower in zip(widths, [*widths[1:], 0], strict=True):
+        lanes = _advance_some(lanes, held, table, steps, is_both, width, narrower)
+    return lanes
 
-    return jax.lax.while_loop(lambda lanes: jnp.any(is_running(lanes, held)), body, lanes)
+
+def _advance_some(
+    lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bool, width: int, until: int
+) -> Lanes:
+    """Run a batch of `width` lanes that are running, until at most `until` of them are."""
+    num_lanes = lanes.cell.shape[1]
+    everywhere = jnp.arange(num_lanes, dtype=jnp.int32)
+    if width == num_lanes:
+        some, its_held, chosen = lanes, held, everywhere
+    else:
+        running = is_running(lanes, held)
+        place = jnp.where(running, jnp.cumsum(running.astype(jnp.int32), dtype=jnp.int32) - 1, width)
+        chosen = jnp.full(width, num_lanes, jnp.int32).at[place].set(everywhere, mode="drop")
+        some = _per_lane(lambda x: jnp.take(x, chosen, axis=-1, mode="fill", fill_value=0), lanes)
+        its_held = jax.tree.map(
+            lambda x: jnp.take(x, chosen, axis=-1, mode="clip") if x.ndim else x, held
+        )
+
+    def is_busy(some: Lanes) -> Bool[Array, ""]:
+        return jnp.sum(is_running(some, its_held), dtype=jnp.int32) > until
+
+    def body(some: Lanes) -> Lanes:
+        return _candidate(some, its_held, chosen, table, steps, is_both)
+
+    some = jax.lax.while_loop(is_busy, body, some)
+    if width == num_lanes:
+        return some
+    shared = (some.cell, some.lineage, some.log)
+
+    def put_back(x, y):
+        return x.at[..., chosen].set(y, mode="drop")
+
+    merged = jax.tree.map(put_back, _vectors(lanes), _vectors(some))
+    return lanes._replace(cell=shared[0], lineage=shared[1], log=shared[2], **merged)
+
+
+def _vectors(lanes: Lanes) -> dict[str, Array]:
+    """What a lane has one of (or one per site), by name."""
+    shared = ("cell", "lineage", "log")
+    return {name: x for name, x in lanes._asdict().items() if name not in shared}
+
+
+def _per_lane(change, lanes: Lanes) -> Lanes:
+    return lanes._replace(**jax.tree.map(change, _vectors(lanes)))
 
 
 class _Change(NamedTuple):
@@ -106,10 +158,12 @@ class _Change(NamedTuple):
     is_parent_clone: Bool[Array, " lane"]
 
 
-def _candidate(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bool) -> Lanes:
-    num_slots, num_lanes = lanes.cell.shape
-    num_sites = lanes.count.shape[0]
-    lane = jnp.arange(num_lanes, dtype=jnp.int32)
+def _candidate(
+    lanes: Lanes, held: Held, lane: Int32[Array, " lane"], table: Table, steps: Steps, is_both: bool
+) -> Lanes:
+    """One candidate in every running lane; `lane` is the column of each in the shared arrays."""
+    num_slots, stride = lanes.cell.shape
+    num_sites, num_lanes = lanes.count.shape
     cells, lineages = lanes.cell.reshape(-1), lanes.lineage.reshape(-1)
     num_cells = living(lanes)
     running = is_running(lanes, held)
@@ -125,7 +179,7 @@ def _candidate(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bo
     remaining = jnp.where(running & ~in_time, jnp.float32(0), remaining)
 
     slot = below(cell_word, jnp.maximum(num_cells, 1).astype(jnp.uint32)).astype(jnp.int32)
-    row = cells[slot * num_lanes + lane]
+    row = cells[slot * stride + lane]
     site = (row % jnp.uint32(num_sites)).astype(jnp.int32)
     entry = held.first_row + row.astype(jnp.int32)
     share = 1 / jnp.maximum(held.bound, jnp.float32(1e-30))
@@ -159,13 +213,13 @@ def _candidate(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bo
     alters = is_rare & ~change.is_division
 
     # one cell is written: the newborn, the last cell into the hole, or the changed cell in its place
-    source = jnp.where(dies, num_cells - 1, slot) * num_lanes + lane
+    source = jnp.where(dies, num_cells - 1, slot) * stride + lane
     written = jnp.where(divides, num_cells, jnp.where(dies | alters, slot, num_slots))
     value = cells[source] + change.step
     old_lineage = lineages[source]
     identity = (lanes.clones + 1) * held.names + held.name
     new_lineage = jnp.where(change.is_clone, identity, old_lineage)
-    target = written * num_lanes + lane
+    target = written * stride + lane
     put = {"mode": "drop", "unique_indices": True}
     cells_new = cells.at[target].set(value, **put)
     lineages_new = lineages.at[target].set(new_lineage, **put)
@@ -174,7 +228,7 @@ def _candidate(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bo
     if steps.mutations:
 
         def note(log: Log, logged, is_new, name, changed) -> Log:
-            at = jnp.where(is_new, logged, LOG_ROWS) * num_lanes + lane
+            at = jnp.where(is_new, logged, LOG_ROWS) * stride + lane
             entry = Log(name, old_lineage, changed, held.interval, remaining)
             return jax.tree.map(
                 lambda rows, x: rows.reshape(-1).at[at].set(x, **put).reshape(rows.shape), log, entry
@@ -184,7 +238,7 @@ def _candidate(lanes: Lanes, held: Held, table: Table, steps: Steps, is_both: bo
         logged = logged + change.is_clone.astype(jnp.int32)
         if is_both:
             second = (clones + 1) * held.names + held.name
-            itself = jnp.where(change.is_parent_clone, slot, num_slots) * num_lanes + lane
+            itself = jnp.where(change.is_parent_clone, slot, num_slots) * stride + lane
             parent_value = row + change.parent_step
             cells_new = cells_new.at[itself].set(parent_value, **put)
             lineages_new = lineages_new.at[itself].set(second, **put)
@@ -283,7 +337,7 @@ def _decide(
     return _Change(divides, step, parent_step, is_clone, is_parent_clone)
 
 
-def split_full(lanes: Lanes, held: Held, lanes_per_tumor: int) -> tuple[Lanes, Bool[Array, " tumor"]]:
+def split_full(lanes: Lanes, lanes_per_tumor: int) -> tuple[Lanes, Bool[Array, " tumor"]]:
     """Give half of every full lane, with its remaining time, to an empty lane of its tumor.
 
     Returns:
@@ -295,7 +349,7 @@ def split_full(lanes: Lanes, held: Held, lanes_per_tumor: int) -> tuple[Lanes, B
     is_full = (lanes.remaining > 0) & (num_cells >= num_slots)
     is_empty = num_cells == 0
     by_tumor = lambda x: x.reshape(-1, lanes_per_tumor)  # noqa: E731
-    rank = lambda mask: jnp.cumsum(by_tumor(mask), axis=1, dtype=jnp.int32) - 1  # noqa: E731
+    rank = lambda mask: jnp.cumsum(by_tumor(mask).astype(jnp.int32), axis=1, dtype=jnp.int32) - 1  # noqa: E731
     full_rank, empty_rank = rank(is_full), rank(is_empty)
     pairs = jnp.minimum(full_rank[:, -1], empty_rank[:, -1]) + 1
     lane = by_tumor(jnp.arange(num_lanes, dtype=jnp.int32))
@@ -349,7 +403,7 @@ def rebalance(
     have = living(lanes).reshape(-1, lanes_per_tumor)
     total = jnp.sum(have, axis=1, keepdims=True, dtype=jnp.int32)
     place = jnp.arange(lanes_per_tumor, dtype=jnp.int32)[None, :]
-    even = jnp.where(place < num_main, total // num_main + (place < total % num_main), 0)
+    even = jnp.where(place < num_main, total // num_main + (place < total % num_main).astype(jnp.int32), 0)
     longest = jnp.max(have, axis=1, keepdims=True)
     drifted = longest * 20 > (total // num_main + 1) * 23 + 160  # 15 % and 8 cells over the mean
     in_spare = jnp.any((place >= num_main) & (have > 0), axis=1, keepdims=True)

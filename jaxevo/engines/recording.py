@@ -238,10 +238,10 @@ class Recorder:
         word = np.asarray(lanes.cell)[slot, lane]
         arm, replicate = np.divmod(tumor, self.num_tumors // len(self.problem.arms))
         return {
-            "arm": arm.astype(np.int32),
-            "replicate": replicate.astype(np.int32),
+            "arm_index": arm.astype(np.int32),
+            "replicate_index": replicate.astype(np.int32),
             "day": np.full(len(lane), day),
             "genotype": (word // self.num_sites).astype(np.uint32),
-            "site": (word % self.num_sites).astype(np.int32),
+            "site_index": (word % self.num_sites).astype(np.int32),
             "lineage": np.asarray(lanes.lineage)[slot, lane].astype(np.int64),
         }

@@ -87,9 +87,10 @@ def mean_rates(
 
 
 def tabulate(
-    model: Model, traits: Traits, concentration: Float[Array, "arm node site drug"]
+    world: tuple[Model, Traits], concentration: Float[Array, "arm node site drug"]
 ) -> Table:
-    """The table of one interval, for all arms."""
+    """The table of one interval, for all arms, of a model and the traits of all its genotypes."""
+    model, traits = world
     averaged = jax.vmap(mean_rates, (None, None, 0))(model, traits, concentration)
     num_sites = len(model.names.sites)
     moves = averaged.migration_rate if num_sites > 1 else averaged.migration_rate[..., :0]

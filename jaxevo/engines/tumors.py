@@ -19,16 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int32, UInt32
+from jaxtyping import Array, Bool, Float, Int32, PyTree, UInt32
 
 from jaxevo.engines import lanes as islands
 from jaxevo.engines.base import Founder
 from jaxevo.engines.lanes import Held, Lanes, Log
-from jaxevo.engines.sampling import threefry
-from jaxevo.engines.tables import Steps, Table, tabulate
-from jaxevo.model import Model
-from jaxevo.sites import crowding_factor
-from jaxevo.state import Traits
+from jaxevo.engines.sampling import log, threefry
+from jaxevo.engines.tables import Steps, Table
+from jaxevo.sites import SiteParams, crowding_factor
 
 RUNNING, EXTINCT, STOPPED, OUT_OF_ROOM, INTERRUPTED, GROWN = 0, 1, 2, 3, 4, 5
 TREATMENT_INTERVALS = 2**31  # random words of the treatment start here; growth counts from 0
@@ -58,7 +56,7 @@ class Layout(NamedTuple):
     def of(cls, max_cells: int) -> "Layout":
         """About sqrt(max_cells) lanes with a quarter of head room; one exact lane when few cells."""
         if max_cells <= 8192:
-            return cls(1, 0, max_cells)
+            return cls(1, 0, max_cells + 1)
         num_main = 2 ** round(math.log2(math.sqrt(max_cells)) - 0.5)
         num_main = max(num_main, 2 ** math.ceil(math.log2(1.25 * max_cells / MAX_SLOTS)))
         return cls(num_main, max(1, num_main // 8), math.ceil(1.25 * max_cells / num_main))
@@ -67,6 +65,7 @@ class Layout(NamedTuple):
 class Settings(NamedTuple):
     """What shapes the kernel (static)."""
 
+    tabulate: Callable[[PyTree, PyTree], Table]  # (World.content, Grid.inputs of an interval)
     layout: Layout
     steps: Steps
     is_both: bool
@@ -105,11 +104,18 @@ class Outcome(NamedTuple):
     status: Int32[Array, "interval tumor"]  # at the end of the interval
 
 
+class World(eqx.Module):
+    """What does not change in time."""
+
+    sites: SiteParams
+    content: PyTree  # what `Settings.tabulate` reads, such as the model and all traits
+
+
 class Grid(eqx.Module):
     """Intervals of all arms."""
 
     duration: Float[Array, "interval arm"]  # days; 0 pads
-    concentration: Float[Array, "interval arm node site drug"]  # uM
+    inputs: PyTree  # leading axis interval, such as concentrations
     sync: Float[Array, ""]  # longest interval of growth, days
 
 
@@ -128,7 +134,7 @@ def new_tumors(
         count[site] = np.sum(filled & (cell % num_sites == site), axis=0)
     replicate = np.repeat(np.resize(np.array(replicates, np.uint32), num_tumors), per_tumor)
     name = np.tile(np.arange(per_tumor, dtype=np.uint32), num_tumors)
-    words = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32))
+    words = (jnp.uint32(seed & 0xFFFFFFFF), jnp.uint32(seed >> 32))
     rows = len(cell)
     zeros = partial(jnp.zeros, num_lanes)
     lanes = Lanes(
@@ -186,7 +192,7 @@ def fork(tumors: Tumors, num_arms: int, num_real: int, padded: int) -> Tumors:
     lane_order = (order[:, None] * per_tumor + np.arange(per_tumor)).reshape(-1)
     lanes = jax.tree.map(lambda x: jnp.take(x, lane_order, axis=-1), tumors.lanes)
     is_real = np.arange(padded) < num_arms * num_real
-    count = lanes.count * jnp.asarray(np.repeat(is_real, per_tumor), jnp.int32)
+    count = jnp.where(np.repeat(is_real, per_tumor)[None, :], lanes.count, 0)
     status = jnp.take(tumors.status, order)
     status = jnp.where(status == GROWN, RUNNING, status)
     return Tumors(
@@ -235,11 +241,11 @@ def site_count(tumors: Tumors) -> Int32[Array, "site tumor"]:
 
 
 def _begin(
-    tumors: Tumors, model: Model, table: Table, duration: Float[Array, " tumor"]
+    tumors: Tumors, sites: SiteParams, table: Table, duration: Float[Array, " tumor"]
 ) -> Tumors:
     """Hold crowding and the bound from the counts at the start of an interval, and set the clocks."""
     count = site_count(tumors).astype(jnp.float32)
-    crowding = crowding_factor(model.sites, count.T).T
+    crowding = crowding_factor(sites, count.T, log).T
     by_site = crowding * table.max_birth[tumors.arm].T + table.max_rest[tumors.arm].T
     bound = jnp.minimum(table.max_total[tumors.arm], jnp.max(by_site, axis=0))
     duration = jnp.where(tumors.status == RUNNING, duration, 0.0)
@@ -264,7 +270,7 @@ def _run_interval(
     def body(carry):
         lanes, status = carry
         lanes = islands.advance(lanes, held, table, settings.steps, settings.is_both)
-        lanes, no_room = islands.split_full(lanes, held, per_tumor)
+        lanes, no_room = islands.split_full(lanes, per_tumor)
         status = jnp.where(no_room & (status == RUNNING), OUT_OF_ROOM, status)
         over = jnp.repeat(status == OUT_OF_ROOM, per_tumor)
         return lanes._replace(remaining=jnp.where(over, 0.0, lanes.remaining)), status
@@ -324,7 +330,7 @@ def _redraw(tumors: Tumors, template: tuple[Array, Array, Array]) -> Tumors:
     rows = jnp.where(jnp.any(died), cell.shape[0], 0)
     carry = (tumors.lanes.cell, tumors.lanes.lineage)
     cells, lineages = jax.lax.fori_loop(0, rows, put_row, carry)
-    new_count = jnp.where(here, jnp.tile(count, (1, num_tumors)), tumors.lanes.count)
+    new_count = jnp.where(here[None, :], jnp.tile(count, (1, num_tumors)), tumors.lanes.count)
     return tumors._replace(
         lanes=tumors.lanes._replace(cell=cells, lineage=lineages, count=new_count),
         status=jnp.where(died, RUNNING, tumors.status),
@@ -334,8 +340,7 @@ def _redraw(tumors: Tumors, template: tuple[Array, Array, Array]) -> Tumors:
 
 def _intervals(
     tumors: Tumors,
-    model: Model,
-    traits: Traits,
+    world: World,
     grid: Grid,
     template: tuple[Array, Array, Array],
     limits: Limits,
@@ -361,14 +366,14 @@ def _intervals(
             return jnp.broadcast_to(grid.sync, (num_tumors,))
         total = jnp.sum(site_count(tumors), axis=0, dtype=jnp.int32).astype(jnp.float32)
         fastest = jnp.maximum(jnp.max(table.max_birth), 1e-30)
-        gap = jnp.log(limits.target.astype(jnp.float32) / jnp.maximum(total, 1.0))
+        gap = log(limits.target.astype(jnp.float32) / jnp.maximum(total, 1.0))
         return jnp.minimum(grid.sync, jnp.maximum(gap, OVERSHOOT) / fastest)
 
     def body(carry):
         tumors, outcome, _ = carry
         index = 0 if settings.is_growth else tumors.position[0]
-        table = tabulate(model, traits, grid.concentration[index])
-        begun = _begin(tumors, model, table, duration_of(tumors, table))
+        table = settings.tabulate(world.content, jax.tree.map(lambda x: x[index], grid.inputs))
+        begun = _begin(tumors, world.sites, table, duration_of(tumors, table))
         midway = tumors.is_midway[0]
         begun = jax.tree.map(lambda a, b: a if a is b else jnp.where(midway, a, b), tumors, begun)
         run = _run_interval(begun, table, limits, settings)
@@ -398,10 +403,9 @@ def compiled(settings: Settings, devices: tuple) -> Callable:
     if len(devices) > 1:
         mesh = Mesh(np.array(devices), ("tumor",))
         shared = PartitionSpec()
-        in_specs = (shared,) * 8
 
         def sharded(tumors: Tumors, *rest):
-            specs = (jax.tree.map(_last_axis, tumors), *in_specs[1:])
+            specs = (jax.tree.map(_last_axis, tumors), *(shared for _ in rest))
             shapes = jax.eval_shape(run, tumors, *rest)
             out_specs = jax.tree.map(_last_axis, shapes)
             mapped = jax.shard_map(

@@ -15,6 +15,7 @@ def draw_all(trajectory: Trajectory, folder: Path, title: str = "") -> list[Path
     """Draw every picture that the trajectory has data for into a folder, made if it is missing."""
     root = trajectory[""]
     has_clones = "clone_count" in root and root["clone_count"].data.size > 0
+    has_clones = has_clones and len(root["clone_time"].data) > 1
     pictures = {
         "burden.png": (plot_burden, True),
         "composition.png": (plot_composition, True),

@@ -103,10 +103,11 @@ def group_shares(
 
 
 def longest_alive(root: Root, arm: int) -> int:
-    """First of the replicates of an arm in which cells lived longest."""
-    is_alive = root["burden"].data[arm].reshape(num_runs(root), -1) > 0
-    last = np.where(is_alive, np.arange(is_alive.shape[1]), -1).max(axis=1)
-    return int(np.argmax(last))
+    """First of the replicates of an arm in which living cells were followed longest."""
+    burden, end = root["burden"].data[arm], root["end_day"].data[arm]
+    is_alive = (burden > 0) & (root["time"].data <= end[..., None])
+    last = np.where(is_alive, np.arange(burden.shape[-1]), -1).max(axis=-1)
+    return int(np.argmax(last.ravel()))
 
 
 def clones_of(trajectory: Trajectory, arm: int, replicate: int) -> Clones:
@@ -121,6 +122,8 @@ def clones_of(trajectory: Trajectory, arm: int, replicate: int) -> Clones:
     is_known = np.interp(clone_days, days, burden > 0) > 0.999
     total = np.maximum(np.interp(clone_days, days, burden), counts.sum(axis=1))
     is_known &= (total > 0) & (counts >= 0).all(axis=1)
+    if root["status"].data[arm, 0, replicate]:
+        is_known &= clone_days <= root["end_day"].data[arm, 0, replicate]
     share = np.where(is_known[:, None], counts / np.where(is_known, total, 1.0)[:, None], np.nan)
     genotype, parent = _descent(trajectory.get("lineage", {}), arm, replicate, identity)
     return Clones(share, genotype, parent, identity)
@@ -133,7 +136,8 @@ def _descent(
     genotype, ancestor = (np.full(len(identity), -1, np.int64) for _ in range(2))
     if not lineage:
         return genotype, ancestor
-    is_here = np.isin(lineage["arm"].data, (-1, arm)) & (lineage["replicate"].data == replicate)
+    is_here = np.isin(lineage["arm_index"].data, (-1, arm))
+    is_here &= lineage["replicate_index"].data == replicate
     names = ("id", "parent", "genotype")
     ids, parents, genotypes = (lineage[x].data[is_here].astype(np.int64) for x in names)
     rows = {int(ids[row]): row for row in range(len(ids))}

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator
 
 from jaxevo.engines.base import Trajectory
 from jaxevo.plots import data
@@ -103,9 +104,10 @@ def composition(trajectory: Trajectory, title: str = "") -> Figure:
             _fill(main, days, edges[:, group], edges[:, group + 1], color)
         _mark_empty(main, days, np.isnan(edges[:, -1]))
         main.set(xlim=(days[0], days[-1]), ylim=(0, 1), xlabel=_day_label(place))
-    sizes = np.concatenate([line.get_ydata() for top in tops for line in top.lines] or [[1.0]])
-    lowest = max(FLOOR, 10 ** np.floor(np.log10(sizes.min(initial=1e3))))
-    highest = 10 ** np.ceil(np.log10(sizes.max(initial=1e3)))
+    sizes = np.concatenate([line.get_ydata() for top in tops for line in top.lines])
+    sizes = sizes if len(sizes) else np.ones(1)
+    lowest = max(FLOOR, 10 ** np.floor(np.log10(sizes.min())))
+    highest = 10 ** (np.floor(np.log10(sizes.max())) + 1)
     for top in tops:
         top.set(yscale="log", xlim=(days[0], days[-1]), ylim=(lowest, highest))
     is_there = np.nan_to_num(shares).max(axis=(0, 1)) > VISIBLE
@@ -117,7 +119,7 @@ def composition(trajectory: Trajectory, title: str = "") -> Figure:
 
 
 def muller(trajectory: Trajectory, title: str = "") -> Figure:
-    """Per arm the largest clones of the replicate that lived longest, children inside parents."""
+    """Per arm the largest clones of the replicate that was followed longest, children inside parents."""
     root = trajectory[""]
     names, days = root["arm"].data.tolist(), root["clone_time"].data
     groups, packed = data.group_classes(root), root["class"].data.tolist()
@@ -148,50 +150,28 @@ def muller(trajectory: Trajectory, title: str = "") -> Figure:
         _mark_empty(axes, days, np.isnan(bands[-1].upper))
         axes.set(title=name, xlim=(days[0], days[-1]), ylim=(0, 1), xlabel=_day_label(place))
     _group_legend(figure, groups, is_there, "smaller or other clones")
-    nested = ", each inside its parent" if trajectory.get("lineage") else ""
-    _set_title(figure, title, f"Largest clones{nested}, in the replicate that lived longest")
+    nested = ", each inside its parent, by genotype at birth" if trajectory.get("lineage") else ""
+    _set_title(figure, title, f"Largest clones in the replicate that was followed longest{nested}")
     return figure
 
 
 def concentration(trajectory: Trajectory, title: str = "") -> Figure:
     """Per drug the concentration in blood and at each site: the whole course, and the first days."""
     root = trajectory[""]
-    days, given = root["concentration_time"].data, data.drugs_given(root)
+    given = data.drugs_given(root)
     figure = Figure(figsize=(12, max(8.0, 3.2 * len(given))), dpi=100, layout="constrained")
     panels = figure.subplots(len(given), 2, squeeze=False, width_ratios=(3, 2), sharey="row")
-    treated = {}
+    treated: set[int] = set()
     for drug, (whole, zoom) in zip(given, panels, strict=True):
-        values = data.concentrations(root, drug)
-        name, top = _name(str(root["drug"].data[drug]), 40, 2), values.max()
-        for arm in np.flatnonzero(values.any(axis=(1, 2))).tolist():
-            treated[arm] = None
-            width = 2.6 - 1.6 * arm / len(values)  # arms that are given the same stay visible
-            for place, style in zip(range(values.shape[1]), _line_styles(root), strict=True):
-                line = np.maximum(values[arm, place], top * 1e-12)
-                look = {"color": _arm_color(root, arm), "ls": style}
-                whole.plot(days, line, lw=width / 2, **look)
-                zoom.plot(days, line, lw=width, **look)
-        first = np.floor(days[values.any(axis=(0, 1))][0])
-        whole.set(xlim=(days[0], days[-1]), title=name, yscale="log")
-        whole.set_ylim(0.7 * values[values > top * 10.0**-DECADES].min(), 1.4 * top)
-        whole.set(ylabel="concentration (\N{GREEK SMALL LETTER MU}M)", xlabel=DAY)
-        zoom.set(xlim=(first, first + min(ZOOM_DAYS, np.ptp(days))), xlabel=DAY)
-        zoom.set_title(f"{name}: the first days")
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=_arm_color(root, arm),
-            lw=2.5,
-            label=_name(str(root["arm"].data[arm]), 40, 2),
-        )
-        for arm in sorted(treated)
-    ]
+        treated.update(_plot_drug(whole, zoom, root, drug))
+    handles = []
+    for arm in sorted(treated):
+        text = _name(str(root["arm"].data[arm]), 40, 2)
+        handles.append(Line2D([], [], color=_arm_color(root, arm), lw=2.5, label=text))
     places = ["in blood", *(f"at {site}" for site in root["site"].data)]
-    handles += [
-        Line2D([], [], color="black", ls=style, label=_name(name, 40, 1))
-        for name, style in zip(places, _line_styles(root), strict=True)
-    ]
+    for place, (name, style) in enumerate(zip(places, _line_styles(root), strict=True)):
+        look = {"ls": style, "alpha": 0.9 if place else 0.45, "lw": 1.5 if place else 2.4}
+        handles.append(Line2D([], [], color="black", label=_name(name, 40, 1), **look))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     _set_title(figure, title, "Drug concentration")
     return figure
@@ -213,6 +193,34 @@ def _plot_courses(axes: Axes, root: Root, arm: int) -> set[int]:
             look = {"color": color, "mec": "white", "ms": 8, "clip_on": False, "zorder": 3}
             axes.plot(days[-1:], cells[-1:], ENDS[status][0], **look)
     return ends
+
+
+def _plot_drug(whole: Axes, zoom: Axes, root: Root, drug: int) -> list[int]:
+    """Concentration of one drug in all arms that are given it; returns these arms."""
+    days, values = root["concentration_time"].data, data.concentrations(root, drug)
+    top = values.max()
+    arms = np.flatnonzero(values.any(axis=(1, 2))).tolist()
+    for arm in arms:
+        width = 2.6 - 1.6 * arm / len(values)  # arms that are given the same stay visible
+        for place, style in enumerate(_line_styles(root)):
+            line = np.maximum(values[arm, place], top * 1e-12)
+            # blood is wide and pale: a site that follows it at once is dashes on top of it
+            alpha, lw = (0.9, width) if place else (0.45, 1.6 * width)
+            for axes, scale in ((whole, 0.5), (zoom, 1.0)):
+                look = {"color": _arm_color(root, arm), "ls": style, "alpha": alpha}
+                axes.plot(days, line, lw=scale * lw, **look)
+    bottom = 0.7 * values[values > top * 10.0**-DECADES].min()
+    whole.set(yscale="log", ylim=(bottom, 1.4 * top), xlim=(days[0], days[-1]))
+    whole.yaxis.set_major_formatter("{x:g}")
+    if top < 30 * bottom:  # less than two powers of ten to label
+        whole.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        whole.yaxis.set_minor_formatter("{x:g}")
+    name = _name(str(root["drug"].data[drug]), 40, 2)
+    whole.set(title=name, xlabel=DAY, ylabel="concentration (\N{GREEK SMALL LETTER MU}M)")
+    first = np.floor(days[values.any(axis=(0, 1))][0])
+    zoom.set(title=f"{name}: the first days", xlabel=DAY)
+    zoom.set_xlim(first, first + min(ZOOM_DAYS, np.ptp(days)))
+    return arms
 
 
 def _alpha(num_lines: int) -> float:
@@ -298,7 +306,7 @@ def _mark_empty(axes: Axes, days: np.ndarray, is_empty: np.ndarray) -> None:
     axes.axvspan(float(start), float(days[-1]), color="#F2F2F2", lw=0)
     if days[-1] - start > 0.08 * np.ptp(days):
         look = {"rotation": 90, "ha": "center", "va": "center", "color": "#606060"}
-        axes.text((start + days[-1]) / 2, 0.5, "no living cells recorded", **look)
+        axes.text((start + days[-1]) / 2, 0.5, "not followed, or no cells left", **look)
 
 
 def _group_legend(figure: Figure, groups: Groups, is_there: np.ndarray, other: str) -> None:

@@ -1,4 +1,4 @@
-"""Simulate: a study in, a folder with its trajectory and pictures out."""
+"""Run: a study in, a folder with its trajectory and pictures out."""
 
 import signal
 import threading
@@ -113,7 +113,7 @@ def run_study(
     devices = _devices(device)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.toml").write_text(study.to_toml())
+        (out / "config.toml").write_text(study.to_toml(), encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{out}: cannot be written: {error.strerror}") from error
     problem = study.problem()
@@ -132,7 +132,7 @@ def run_study(
     path = out / "trajectory.h5"
     try:
         store.write_trajectory(path, found, attributes | store.provenance())
-        pictures = plots.draw_all(found, out / "pictures")
+        pictures = plots.draw_all(found, out / "pictures", study.study.title)
     except OSError as error:
         raise StorageError(str(error)) from error
     return RunResult(

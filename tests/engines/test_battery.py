@@ -1,0 +1,36 @@
+"""The `cells` engine against every exact law of the battery, and against the printed cases."""
+
+import pytest
+
+from jaxevo.engines.tumors import Layout
+from tests.battery import BATTERY, CROWDED
+from tests.kernels import cells_kernel
+from tests.published import PUBLISHED
+
+CRAMPED = Layout(4, 12, 40)  # lanes fill, stall, split and are evened out all the time
+SEVERAL_LANES = ("dsmts_001_01", "frequent_mutation", "switching", "migration", "both_daughters")
+
+
+@pytest.mark.parametrize("check", BATTERY)
+def test_cells_follow_the_exact_law(check):
+    """One exact lane per tumor; the law and its power stand in the check."""
+    BATTERY[check](cells_kernel())
+
+
+@pytest.mark.parametrize("check", CROWDED)
+def test_crowded_cells_follow_the_law_when_syncs_are_frequent(check):
+    """Crowding is held between syncs; with these many its bias is below what the check detects."""
+    CROWDED[check](cells_kernel(syncs=64))
+
+
+@pytest.mark.parametrize("check", SEVERAL_LANES)
+def test_lanes_that_stall_and_split_follow_the_same_law(check):
+    """Many short lanes per tumor: splitting, rebalancing and stalling change no law."""
+    BATTERY[check](cells_kernel(CRAMPED, syncs=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", PUBLISHED)
+def test_cells_reproduce_the_printed_cases(check):
+    """E01, E02, E04, E05, E07 and DSMTS 001-xx in their full size."""
+    PUBLISHED[check](cells_kernel())
