@@ -167,16 +167,29 @@ def test_bypass_shares_of_several_alterations_are_independent_chances():
 
 
 def test_alterations_compose_without_order():
-    """Factors multiply and amounts add across alterations."""
-    model = build(
-        **AXES,
-        alterations={
-            "a": {"kd_fold": {"x": 3.0}, "pump_amount": {"P": 1.0}, "birth_cost": 0.5},
-            "b": {"kd_fold": {"x": 7.0}, "pump_amount": {"P": 4.0}, "birth_cost": 0.2},
-        },
-    )
-    found = builders.traits(model, {"a": 1, "b": 1})
-    assert_close([found.kd_fold[0], found.pump_amount[0], found.birth_factor], [21.0, 5.0, 0.4])
+    """Across alterations factors multiply, amounts add, shares are independent chances."""
+    one = {"kd_fold": 3.0, "pump_amount": 1.0, "storage_ratio": 2.0, "inactivation_rate": 5.0}
+    two = {"kd_fold": 7.0, "pump_amount": 4.0, "storage_ratio": 8.0, "inactivation_rate": 1.0}
+    one |= {"target_copies": 1.0, "birth_cost": 0.5, "repair_factor": 2.0, "evaded_share": 0.5}
+    two |= {"target_copies": 3.0, "birth_cost": 0.2, "repair_factor": 3.0, "evaded_share": 0.2}
+    one |= {"lost_target": {"T": 1.0}, "influx_factor": 0.5, "mutation_factor": 10.0}
+    two |= {"lost_target": {"U": 1.0}, "influx_factor": 0.1, "mutation_factor": 7.0}
+    found = builders.traits(build(**AXES, alterations={"a": one, "b": two}), {"a": 1, "b": 1})
+    expected = {
+        "kd_fold": [21, 21],
+        "pump_amount": [5],
+        "storage_ratio": [10, 10],
+        "inactivation_rate": [6, 6],
+        "target_amount": [5, 5],
+        "birth_factor": 0.4,
+        "repair_factor": 6,
+        "evaded_share": 0.6,
+        "dependence": [0, 0],
+        "influx_factor": [0.05, 0.05],
+        "mutation_factor": 70,
+    }
+    for trait, value in expected.items():
+        assert_close(getattr(found, trait), value, 1e-6)
 
 
 def test_steps_are_listed_in_the_order_of_the_rates():

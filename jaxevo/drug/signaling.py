@@ -45,18 +45,19 @@ def pathway_output(
     if params.combination == "loewe":
         odds = jnp.sum(odds, axis=1, keepdims=True)
     free = 1 / (1 + odds)
-    depends = traits.dependence
-    supply = traits.target_amount / params.need * jnp.prod(free, axis=1)
-    carried = jnp.where(supply <= 1, supply, 1.0) * depends  # a lost target carries nothing
-    routes = jnp.concatenate([carried, jnp.ones(1, carried.dtype)])
-    bypassed = 1 - jnp.prod(1 - traits.bypass_share * routes[None, :], axis=1)
-    # 1 - a phi / need without cancellation; at 0, where a drug begins to tell, the slope is upward
-    amount, need = traits.target_amount[:, None], params.need[:, None]
-    missing = free * (need - amount + need * odds) / need
-    is_short = missing >= 0
-    own = jnp.where(is_short, amount / need * free, 1.0)
-    output = own + jnp.where(is_short, missing, 0.0) * bypassed[:, None]
-    return 1 - depends[:, None] + depends[:, None] * output
+    amount = (traits.target_amount / params.need)[:, None]
+    depends = traits.dependence[:, None]
+    own = _supply(amount * free)
+    carried = _supply(amount * jnp.prod(free, axis=1, keepdims=True)) * depends  # lost: nothing
+    routes = jnp.concatenate([carried[:, 0], jnp.ones(1, carried.dtype)])
+    bypassed = 1 - jnp.prod(1 - traits.bypass_share * routes[None, :], axis=1, keepdims=True)
+    output = own + (1 - own) * bypassed  # S, without the cancellation of 1 - (1 - S) near 0
+    return 1 - depends + depends * output
+
+
+def _supply(share: Float[Array, "target action"]) -> Float[Array, "target action"]:
+    """min(1, share); at 1, where a drug begins to tell, its slope is that of more drug."""
+    return jnp.where(share <= 1, share, 1.0)
 
 
 def hill_effect(output: Scalar, half_odds: Scalar, hill: Scalar) -> Scalar:

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from jaxevo.state import Array, Traits
 
-SATURATED = 1e30  # odds of a drug with Kd = 0; no odds are larger
+SATURATED = 1e30  # odds of a drug with Kd = 0
 UNBOUND = 1e30  # uM; a trapped drug with a Kd above it does not bind
 
 
@@ -70,7 +70,7 @@ def odds(
     """Bound per free target, theta >= 0, of every drug at every target; 0 where it cannot bind."""
     binds = jnp.isfinite(params.kd)
     kd = jnp.where(binds, params.kd, 1.0) * traits.kd_fold[None, :]
-    graded = jnp.minimum(free[None, :] / jnp.where(kd > 0, kd, 1.0), SATURATED)
+    graded = free[None, :] / jnp.where(kd > 0, kd, 1.0)
     saturated = jnp.where(free > 0, SATURATED, 0.0)[None, :]
     bound = jnp.where(kd > 0, graded, saturated)
     return jnp.where(binds, bound, 0.0) * traits.dependence[:, None]

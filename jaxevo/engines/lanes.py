@@ -394,7 +394,7 @@ def rebalance(
     """Even out the main lanes of every tumor that has drifted, and empty its spare lanes.
 
     Only surplus cells move: from the ends of long lanes to the ends of short ones. Whether a tumor
-    moves, and where to, depends on that tumor alone.
+    moves, and where to, depends on that tumor alone; one that outgrows its main lanes stays as it is.
     """
     if lanes_per_tumor == 1:
         return lanes
@@ -407,7 +407,8 @@ def rebalance(
     longest = jnp.max(have, axis=1, keepdims=True)
     drifted = longest * 20 > (total // num_main + 1) * 23 + 160  # 15 % and 8 cells over the mean
     in_spare = jnp.any((place >= num_main) & (have > 0), axis=1, keepdims=True)
-    want = jnp.where((drifted | in_spare) & is_allowed, even.astype(jnp.int32), have)
+    fits = total <= num_main * lanes.cell.shape[0]
+    want = jnp.where((drifted | in_spare) & fits & is_allowed, even.astype(jnp.int32), have)
     surplus, deficit = jnp.maximum(have - want, 0), jnp.maximum(want - have, 0)
     before = lambda x: jnp.cumsum(x, axis=1, dtype=jnp.int32) - x  # noqa: E731
     given_before, taken_before = before(surplus), before(deficit)

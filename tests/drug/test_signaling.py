@@ -127,6 +127,15 @@ def test_more_target_delays_the_loss():
     assert_close(output([9.0], amount=5.0), [[0.5]])
 
 
+def test_a_cell_that_has_lost_a_target_does_not_miss_its_output():
+    """S = 1 where the cell does not depend on the target, whatever the odds, exactly."""
+    model = build(targets=("T",), alterations={"lost": {"lost_target": 1.0}})
+    params = cast(model.cellular.signaling, builders.real())
+    odds = jnp.asarray([[0.0, 3.0, 1e30]], builders.real())
+    left = signaling.pathway_output(params, builders.traits(model, {"lost": 1}), odds)
+    np.testing.assert_array_equal(left, 1.0)
+
+
 BYPASS = {
     "drugs": ("gefitinib", "crizotinib"),
     "targets": ("EGFR", "MET"),

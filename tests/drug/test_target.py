@@ -144,18 +144,25 @@ def test_a_pool_is_open_in_the_limit_of_few_targets():
 
 
 def test_odds_follow_affinity_and_fold():
-    """theta = F/(Kd fold), per drug; 0 where the drug does not bind, saturated where Kd is 0."""
+    """theta = F/(Kd fold), per drug; 0 where it does not bind or the target is lost; saturated where
+    Kd is 0.
+    """
     model = build(
         drugs=("x", "y", "all"),
         targets=("T", "U"),
         kd={"T": {"x": 0.5, "y": 2.0}, "U": {"all": 0.0}},
-        alterations={"mutant": {"kd_fold": {"x": 10.0, "y": 0.5}, "max_level": 2}},
+        alterations={
+            "mutant": {"kd_fold": {"x": 10.0, "y": 0.5}, "max_level": 2},
+            "lost": {"lost_target": {"T": 1.0}},
+        },
     )
     params, free = cast(model.cellular.target, builders.real()), jnp.ones(3, builders.real())
     for level in (0, 1, 2):
         theta = target.odds(params, builders.traits(model, {"mutant": level}), free)
         expected = [[2 / 10**level, 0.5 * 2**level, 0], [0, 0, target.SATURATED]]
         assert_close(theta, np.asarray(expected), 1e-6, 1e-6)
+    theta = target.odds(params, builders.traits(model, {"lost": 1}), free)
+    assert_close(theta, [[0, 0, 0], [0, 0, target.SATURATED]], 1e-6, 1e-6)
 
 
 def test_an_immense_fold_is_no_binding():

@@ -180,6 +180,20 @@ _pump_load = jax.jit(transport.pump_load)
 
 
 @in_double
+@pytest.mark.parametrize("exponent", [2, 4, 6, 8])
+@pytest.mark.parametrize("num_pumps", [1, 2, 3])
+def test_a_pump_that_can_just_clear_what_enters_is_balanced_in_full(exponent, num_pumps):
+    """The slowest case of Newton's iteration: influx and capacity alike, both 10^n leaks; a load x of
+    all pumps together solves x^2 + x - I = 0, since I x/(1 + x) = I - x there.
+    """
+    influx = 10.0**exponent
+    ones = jnp.ones((num_pumps, 1))
+    load = _pump_load(jnp.array([influx]), jnp.ones(1), ones, influx / num_pumps * ones)
+    expected = (np.sqrt(1 + 4 * influx) - 1) / 2
+    np.testing.assert_allclose(load, expected, rtol=1e-9)
+
+
+@in_double
 def test_newton_steps_fall_to_the_load_and_never_below(monkeypatch):
     """T is concave, so each step from above stays above the solution."""
     influx, leak = jnp.array([300.0, 20.0]), jnp.ones(2)

@@ -277,24 +277,24 @@ def test_a_tumor_that_cannot_grow_ends_in_a_sentence(monkeypatch):
 def test_a_tumor_without_room_stops_alone_and_keeps_what_was_before(max_cells):
     """One lane, and many lanes: the others go on, burden is -1 from then on, nothing wraps."""
     free = builders.build(birth_rate=0.8, death_rate=0.2)
-    few = (Founder(100, 0, 0),)
-    done = simulate(
-        problem(model=free, founders=few, treat_at_cells=None, max_cells=max_cells, replicates=8,
-                horizon=np.log(max_cells / 100) / 0.6, arms=(Arm("none", ()),))
-    )[""]  # fmt: skip
+    days = np.log(max_cells * 1.25 / 100) / 0.6
+    crowded = problem(
+        model=free, founders=(Founder(100, 0, 0),), treat_at_cells=None, max_cells=max_cells,
+        replicates=8, horizon=days, arms=(Arm("none", ()),), record=Record(every=1.0),
+    )  # fmt: skip
+    done = simulate(crowded)[""]
     status, burden = done["status"].data[0, 0], done["burden"].data[0, 0]
-    roomy = simulate(
-        problem(model=free, founders=few, treat_at_cells=None, max_cells=8 * max_cells,
-                replicates=8, horizon=np.log(max_cells / 100) / 0.6, arms=(Arm("none", ()),))
-    )[""]["burden"].data[0, 0]  # fmt: skip
-    assert roomy.max() > max_cells
-    if max_cells == 2_000:  # one exact lane: the limit is the very number, the bits are the same
-        assert np.array_equal(status == OUT_OF_ROOM, roomy[:, -1] > max_cells)
-        assert np.array_equal(burden[status == 0], roomy[status == 0])
     is_cut = status == OUT_OF_ROOM
-    assert np.all(burden[is_cut, -1] == -1) or not is_cut.any()
+    assert 0 < is_cut.sum() < 8
+    assert np.all(burden[is_cut, -1] == -1)
+    assert np.all(burden[~is_cut] >= 0)
     assert np.all(burden[:, 0] == 100)
-    assert done["end_day"].data.max() <= done["time"].data[-1]
+    known = burden >= 0
+    assert burden.max() <= Layout.of(max_cells).room
+    assert np.all(done["end_day"].data[0, 0][is_cut] > done["time"].data[known.sum(axis=1) - 1][is_cut])
+    if max_cells == 2_000:  # one exact lane: the bits of those that fit do not know the limit
+        roomy = simulate(crowded._replace(max_cells=8_000))[""]["burden"].data[0, 0]
+        assert np.array_equal(burden[known], roomy[known])
 
 
 def test_lanes_have_at_least_the_room_that_was_asked_for():
@@ -395,7 +395,7 @@ def test_rates_are_averages_over_the_interval_and_not_those_of_its_start():
     survivors = int(done[""]["burden"].data.ravel()[-1])
     law = stats.binom(40_000, np.exp(-kill))
     assert law.ppf(FALSE_FAIL / 2) <= survivors <= law.ppf(1 - FALSE_FAIL / 2)
-    assert abs(kill * 40_000 * np.exp(-kill) * 0.03) > 6 * law.std()  # 3 % of the kill is seen
+    assert abs(kill * 40_000 * np.exp(-kill) * 0.05) > 6 * law.std()  # 5 % of the kill is seen
 
 
 def test_no_cell_is_left_of_nothing():

@@ -64,13 +64,12 @@ counts = st.lists(
 @settings(max_examples=60, deadline=None)
 def test_rebalancing_moves_every_cell_once_and_loses_none(found, num_sites):
     """The same cells, lineages and sites in every tumor afterwards; spare lanes are empty."""
-    if any(c.sum() > 4 * 30 for c in found.reshape(NUM_TUMORS, -1)):
-        return  # more than the main lanes hold
     before = filled(LAYOUT, found, num_sites)
     after = jax.jit(islands.rebalance, static_argnums=(1, 2))(before, 6, 4, jnp.asarray(True))
     assert residents(after, LAYOUT) == residents(before, LAYOUT)
     assert np.array_equal(np.asarray(after.count), site_count(after, num_sites))
     by_tumor = np.asarray(islands.living(after)).reshape(NUM_TUMORS, 6)
+    by_tumor = by_tumor[by_tumor.sum(axis=1) <= 4 * 30]  # those that the main lanes can hold
     assert np.all(by_tumor[:, 4:] == 0)
     mean = by_tumor.sum(axis=1) / 4
     assert np.all(by_tumor.max(axis=1) <= 1.15 * (mean + 1) + 8)
@@ -80,8 +79,6 @@ def test_rebalancing_moves_every_cell_once_and_loses_none(found, num_sites):
 @settings(max_examples=30, deadline=None)
 def test_rebalancing_a_tumor_does_not_depend_on_its_neighbors(found):
     """The first tumor ends in the same slots whatever the others hold."""
-    if found[:6].sum() > 4 * 30:
-        return
     alone = found.copy()
     alone[6:] = 0
     run = jax.jit(islands.rebalance, static_argnums=(1, 2))
