@@ -48,17 +48,17 @@ def tables_of(scenario: Scenario) -> dict[str, jax.Array]:
     birth = scenario.birth
     rest = scenario.death + other.sum(axis=2).reshape(birth.shape)
     spread = lambda x: np.broadcast_to(x, (num_segments, *x.shape))  # noqa: E731
-    fields = dict(
-        birth=birth.reshape(num_segments, rows),
-        death=scenario.death.reshape(num_segments, rows),
-        other=other.sum(axis=2),
-        mutated=spread(any_mutation),
-        other_rates=other,
-        mutation_probability=spread(mutation),
-        max_birth=birth.max(axis=1)[:, None, :],
-        max_rest=rest.max(axis=1)[:, None, :],
-        max_total=(birth + rest).max(axis=(1, 2))[:, None],
-    )
+    fields = {
+        "birth": birth.reshape(num_segments, rows),
+        "death": scenario.death.reshape(num_segments, rows),
+        "other": other.sum(axis=2),
+        "mutated": spread(any_mutation),
+        "other_rates": other,
+        "mutation_probability": spread(mutation),
+        "max_birth": birth.max(axis=1)[:, None, :],
+        "max_rest": rest.max(axis=1)[:, None, :],
+        "max_total": (birth + rest).max(axis=(1, 2))[:, None],
+    }
     return jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), fields)
 
 
@@ -92,7 +92,9 @@ def cells_kernel(layout: Layout | None = None, syncs: int = 1) -> Callable:
     return kernel
 
 
-def run(scenario: Scenario, replicates: range, seed: int, layout: Layout, syncs: int) -> np.ndarray | None:
+def run(
+    scenario: Scenario, replicates: range, seed: int, layout: Layout, syncs: int
+) -> np.ndarray | None:
     """Counts [replicate, class, site] at the end, or at the stop; None if there was no room."""
     num_classes, num_sites = scenario.founders.shape
     founders = tuple(Founder(int(n), k, s) for (k, s), n in np.ndenumerate(scenario.founders) if n)

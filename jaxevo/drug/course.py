@@ -11,6 +11,7 @@ carried exactly (`plasma`, `delivery`); only a barrier whose pump is being inhib
 that vary in time, and those are held at the mean blood level of each step (second order).
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -25,12 +26,8 @@ from jaxevo.drug.transport import TransportParams
 
 _PANELS = (0.0, 1 / 64, 1 / 8, 1.0)
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(3)
-NODES = np.concatenate(
-    [a + (b - a) * (1 + _GAUSS_X) / 2 for a, b in zip(_PANELS, _PANELS[1:], strict=False)]
-)
-WEIGHTS = np.concatenate(
-    [(b - a) * _GAUSS_W / 2 for a, b in zip(_PANELS, _PANELS[1:], strict=False)]
-)
+NODES = np.concatenate([a + (b - a) * (1 + _GAUSS_X) / 2 for a, b in itertools.pairwise(_PANELS)])
+WEIGHTS = np.concatenate([(b - a) * _GAUSS_W / 2 for a, b in itertools.pairwise(_PANELS)])
 
 
 class Course(NamedTuple):

@@ -75,18 +75,21 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
     burden = np.where(unknown, -1, sites.sum(axis=2))
     tracked = _tracked(run.recorder.classes, problem.record.max_classes)
     classes = np.zeros((arms * num, len(records), len(tracked)), np.int64)
-    for r, m in enumerate(records):
+    for r, m in enumerate(records.tolist()):
         if m in run.recorder.classes:
             found = run.recorder.classes[m]
             place = np.searchsorted(tracked, found.value)
             is_tracked = np.take(tracked, place, mode="clip") == found.value
             is_tracked &= found.tumor < arms * num
-            at = (found.tumor[is_tracked], r, place[is_tracked])
-            np.add.at(classes, at, found.count[is_tracked])
+            tumor, column = found.tumor[is_tracked], place[is_tracked]
+            flat = np.bincount(
+                tumor * len(tracked) + column, found.count[is_tracked], arms * num * len(tracked)
+            )
+            classes[:, r] = np.rint(flat).astype(np.int64).reshape(arms * num, len(tracked))
     others = np.where(unknown, -1, burden - classes.sum(axis=2))
     classes = np.where(unknown[:, :, None], -1, classes)
     genome = problem.model.genome
-    levels = genotype.unpack(genome, tracked)
+    levels = np.asarray(genotype.unpack(genome, tracked))
     labels = np.array([genotype.label(genome, int(g)) for g in tracked], dtype=np.str_)
     time = (*TUMOR, "time")
     return {
@@ -137,7 +140,9 @@ def _outcomes(
             "0 followed to the horizon, 1 extinct, 2 reached stop_at_cells, 3 out of room, "
             "4 interrupted",
         ),
-        "end_day": Variable(TUMOR, shaped(run.end_day(num)), "d", "day until which it was followed"),
+        "end_day": Variable(
+            TUMOR, shaped(run.end_day(num)), "d", "day until which it was followed"
+        ),
         "births": Variable(TUMOR, shaped(run.births), "1", "divisions since day 0"),
         "deaths": Variable(TUMOR, shaped(run.deaths), "1", "deaths since day 0"),
     }
@@ -167,7 +172,9 @@ def _drugs(problem: Problem, run: ArmRun) -> dict[str, Variable]:
         blood.append(np.concatenate([found.blood[start, 0], found.blood[-1:, 1]]))
         site.append(np.concatenate([found.site[start, 0], found.site[-1:, 1]]))
     record_days = run.when.day[run.when.is_record]
-    dose = np.stack([_dose_mg(arm.doses, record_days, len(model.names.drugs)) for arm in problem.arms])
+    dose = np.stack(
+        [_dose_mg(arm.doses, record_days, len(model.names.drugs)) for arm in problem.arms]
+    )
     axes = ("arm", "concentration_time")
     return {
         "concentration_time": Variable(
@@ -176,7 +183,9 @@ def _drugs(problem: Problem, run: ArmRun) -> dict[str, Variable]:
         "concentration": Variable(
             (*axes, "site", "drug"), np.stack(site), "uM", "free drug at the site"
         ),
-        "blood_concentration": Variable((*axes, "drug"), np.stack(blood), "uM", "free drug in blood"),
+        "blood_concentration": Variable(
+            (*axes, "drug"), np.stack(blood), "uM", "free drug in blood"
+        ),
         "dose": Variable(
             ("arm", "time", "drug"), dose, "mg", "given from this time until the next"
         ),
@@ -244,9 +253,7 @@ def _clones(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
     }
 
 
-def _lineage(
-    problem: Problem, num: int, growth: Growth | None, run: ArmRun
-) -> dict[str, Variable]:
+def _lineage(problem: Problem, num: int, growth: Growth | None, run: ArmRun) -> dict[str, Variable]:
     """Every clone's origin: founders, then events of growth (arm -1), then those of each arm."""
     num_sites = len(problem.model.names.sites)
     founders = len(problem.founders)

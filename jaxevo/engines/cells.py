@@ -15,8 +15,8 @@ import numpy as np
 
 from jaxevo.drug.course import NODES
 from jaxevo.engines import tumors as loop
-from jaxevo.engines.base import Problem, Trajectory
 from jaxevo.engines.assembly import trajectory
+from jaxevo.engines.base import Problem, Trajectory
 from jaxevo.engines.grid import Intervals, Marks, intervals, marks
 from jaxevo.engines.recording import ArmRun, Growth, Recorder, clone_events
 from jaxevo.engines.tables import Steps, all_traits, tabulate
@@ -88,7 +88,9 @@ class _Run:
         self.events: list[np.ndarray] = []
         self.births = self.deaths = np.zeros(0, np.int64)
         cell, name = loop.founder_columns(self.layout, problem.founders, self.num_sites)
-        count = [np.sum((name >= 0) & (cell % self.num_sites == s), 0) for s in range(self.num_sites)]
+        count = [
+            np.sum((name >= 0) & (cell % self.num_sites == s), 0) for s in range(self.num_sites)
+        ]
         self.template = (
             jnp.asarray(cell, jnp.uint32),
             jnp.asarray(np.maximum(name, 0), jnp.uint32),
@@ -238,4 +240,3 @@ class _Pace:
             return
         wanted = CALL_SECONDS / max(seconds / done, 1e-6)
         self.intervals = int(np.clip(wanted, 1, min(2 * self.intervals, MAX_INTERVALS)))
-

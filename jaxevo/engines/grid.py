@@ -1,5 +1,6 @@
 """The intervals of a treatment: when all arms sync, record, and what concentrations they see."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,11 @@ def marks(record: Record, horizon: float) -> Marks:
 def arm_inputs(model: Model, arm: Arm, sync_days: np.ndarray) -> Inputs:
     """What one arm gives, on the grid of the sync days and its own doses."""
     return inputs(
-        arm.doses, arm.levels, sync_days, np.asarray(model.molar_mass), model.bioavailability
+        arm.doses,
+        arm.levels,
+        sync_days,
+        np.asarray(model.molar_mass),
+        np.asarray(model.bioavailability),
     )
 
 
@@ -69,7 +74,7 @@ def intervals(problem: Problem, when: Marks) -> Intervals:
     duration, end = np.zeros(shape), np.zeros(shape)
     concentration = np.zeros((*shape, *courses[0].site.shape[1:]))
     for a, (g, c, b) in enumerate(zip(given, courses, before, strict=True)):
-        for m, (start, stop) in enumerate(zip(b, b[1:], strict=False)):
+        for m, (start, stop) in enumerate(itertools.pairwise(b)):
             at = slice(of_mark[m], of_mark[m] + stop - start)
             duration[at, a] = np.diff(g.edges[start : stop + 1])
             concentration[at, a] = c.site[start:stop]

@@ -15,6 +15,7 @@ law, since the future of a cell does not depend on the lane it is in, and no cel
 Random words are a pure function of (seed, replicate, lane, interval, candidate); see `sampling`.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -38,6 +39,13 @@ class Log(NamedTuple):
     cell: UInt32[Array, "row lane"]
     interval: UInt32[Array, "row lane"]
     remaining: Float[Array, "row lane"]  # days left in that interval at the event
+
+
+def empty_log(num_lanes: int) -> Log:
+    """A log without rows in use."""
+    words = partial(jnp.zeros, (LOG_ROWS, num_lanes), jnp.uint32)
+    remaining = jnp.zeros((LOG_ROWS, num_lanes), jnp.float32)
+    return Log(words(), words(), words(), words(), remaining)
 
 
 class Lanes(NamedTuple):
@@ -113,7 +121,9 @@ def _advance_some(
         some, its_held, chosen = lanes, held, everywhere
     else:
         running = is_running(lanes, held)
-        place = jnp.where(running, jnp.cumsum(running.astype(jnp.int32), dtype=jnp.int32) - 1, width)
+        place = jnp.where(
+            running, jnp.cumsum(running.astype(jnp.int32), dtype=jnp.int32) - 1, width
+        )
         chosen = jnp.full(width, num_lanes, jnp.int32).at[place].set(everywhere, mode="drop")
         some = _per_lane(lambda x: jnp.take(x, chosen, axis=-1, mode="fill", fill_value=0), lanes)
         its_held = jax.tree.map(
@@ -198,7 +208,9 @@ def _candidate(
     dies = in_time & ~is_rare & (event < rare + death)
     divides = in_time & ~is_rare & ~dies & (event < rare + death + threshold(plain))
 
-    change = _Change(*(jnp.zeros(num_lanes, dtype) for dtype in (bool, "uint32", "uint32", bool, bool)))
+    change = _Change(
+        *(jnp.zeros(num_lanes, dtype) for dtype in (bool, "uint32", "uint32", bool, bool))
+    )
     if steps.others or steps.mutations:
 
         def decide(_) -> _Change:
@@ -231,7 +243,9 @@ def _candidate(
             at = jnp.where(is_new, logged, LOG_ROWS) * stride + lane
             entry = Log(name, old_lineage, changed, held.interval, remaining)
             return jax.tree.map(
-                lambda rows, x: rows.reshape(-1).at[at].set(x, **put).reshape(rows.shape), log, entry
+                lambda rows, x: rows.reshape(-1).at[at].set(x, **put).reshape(rows.shape),
+                log,
+                entry,
             )
 
         log = note(log, logged, change.is_clone, identity, value)
@@ -306,9 +320,7 @@ def _decide(
     if steps.others:
         first_move = len(steps.others) - (num_sites if num_sites > 1 else 0)
         is_move = [k >= first_move for k in range(len(steps.others))]
-        other = pick(
-            steps.others, table.other_rates[entry] * share[:, None], start, event, is_move
-        )
+        other = pick(steps.others, table.other_rates[entry] * share[:, None], start, event, is_move)
         step = jnp.where(switches, other, step)
     if steps.mutations:
         divides = is_rare & ~switches
@@ -403,7 +415,9 @@ def rebalance(
     have = living(lanes).reshape(-1, lanes_per_tumor)
     total = jnp.sum(have, axis=1, keepdims=True, dtype=jnp.int32)
     place = jnp.arange(lanes_per_tumor, dtype=jnp.int32)[None, :]
-    even = jnp.where(place < num_main, total // num_main + (place < total % num_main).astype(jnp.int32), 0)
+    even = jnp.where(
+        place < num_main, total // num_main + (place < total % num_main).astype(jnp.int32), 0
+    )
     longest = jnp.max(have, axis=1, keepdims=True)
     drifted = longest * 20 > (total // num_main + 1) * 23 + 160  # 15 % and 8 cells over the mean
     in_spare = jnp.any((place >= num_main) & (have > 0), axis=1, keepdims=True)
@@ -420,7 +434,9 @@ def rebalance(
 
     def move(block, carry):
         cells, lineages, count = carry
-        m = block * width + jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), (num_tumors, width))
+        m = block * width + jnp.broadcast_to(
+            jnp.arange(width, dtype=jnp.int32), (num_tumors, width)
+        )
         valid = m < moves[:, None]
         last = lanes_per_tumor - 1
         source = jnp.minimum(lane_of(given_before + surplus, m), last).astype(jnp.int32)

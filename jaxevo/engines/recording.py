@@ -11,7 +11,13 @@ from jaxevo.engines.base import Problem
 from jaxevo.engines.grid import Intervals, Marks
 from jaxevo.engines.lanes import Lanes, Log, living
 from jaxevo.engines.tumors import (
-    EXTINCT, INTERRUPTED, OUT_OF_ROOM, RUNNING, TREATMENT_INTERVALS, Outcome, Tumors,
+    EXTINCT,
+    INTERRUPTED,
+    OUT_OF_ROOM,
+    RUNNING,
+    TREATMENT_INTERVALS,
+    Outcome,
+    Tumors,
 )  # fmt: skip
 
 DENSE_TALLY = 2**24  # entries of a table that is counted on the device
@@ -90,7 +96,7 @@ class Growth:
             end = self.age + np.where(valid, duration, 0.0)
             restarts = valid & (outcome.status[k, :num] == EXTINCT)
             self.age = np.where(restarts, 0.0, end - np.where(valid, unused, 0.0))
-            size = outcome.site_count[k, :, :num].sum(axis=0)
+            size = np.asarray(outcome.site_count)[k, :, :num].sum(axis=0)
             self.rows.append((valid, restarts, end, self.age, size))
 
     def finish(self, events: list[np.ndarray], attempts: np.ndarray) -> None:

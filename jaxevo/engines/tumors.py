@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int32, PyTree, UInt32
 
 from jaxevo.engines import lanes as islands
 from jaxevo.engines.base import Founder
-from jaxevo.engines.lanes import Held, Lanes, Log
+from jaxevo.engines.lanes import Held, Lanes
 from jaxevo.engines.sampling import log, threefry
 from jaxevo.engines.tables import Steps, Table
 from jaxevo.sites import SiteParams, crowding_factor
@@ -138,7 +138,9 @@ def new_tumors(
     rows = len(cell)
     zeros = partial(jnp.zeros, num_lanes)
     lanes = Lanes(
-        cell=jnp.zeros(shape, jnp.uint32).at[:rows].set(np.tile(cell, num_tumors).astype(np.uint32)),
+        cell=jnp.zeros(shape, jnp.uint32)
+        .at[:rows]
+        .set(np.tile(cell, num_tumors).astype(np.uint32)),
         lineage=jnp.zeros(shape, jnp.uint32)
         .at[:rows]
         .set(np.tile(np.maximum(lineage, 0), num_tumors).astype(np.uint32)),
@@ -149,10 +151,7 @@ def new_tumors(
         deaths=zeros(jnp.int32),
         clones=jnp.full(num_lanes, len(founders), jnp.uint32),
         logged=zeros(jnp.int32),
-        log=Log(
-            *(jnp.zeros((islands.LOG_ROWS, num_lanes), jnp.uint32) for _ in range(4)),
-            jnp.zeros((islands.LOG_ROWS, num_lanes), jnp.float32),
-        ),
+        log=islands.empty_log(num_lanes),
     )
     by_tumor = partial(jnp.zeros, num_tumors)
     return Tumors(
@@ -202,7 +201,7 @@ def fork(tumors: Tumors, num_arms: int, num_real: int, padded: int) -> Tumors:
             deaths=jnp.zeros_like(lanes.deaths),
             remaining=jnp.zeros_like(lanes.remaining),
         ),
-        key=tuple(jnp.take(k, lane_order) for k in tumors.key),
+        key=(jnp.take(tumors.key[0], lane_order), jnp.take(tumors.key[1], lane_order)),
         arm=jnp.asarray(np.arange(padded) // num_real % num_arms, jnp.int32),
         status=jnp.where(is_real, status, EXTINCT).astype(jnp.int32),
         position=jnp.zeros(padded, jnp.int32),
@@ -260,9 +259,7 @@ def _begin(
     )
 
 
-def _run_interval(
-    tumors: Tumors, table: Table, limits: Limits, settings: Settings
-) -> Tumors:
+def _run_interval(tumors: Tumors, table: Table, limits: Limits, settings: Settings) -> Tumors:
     """Advance every lane to the end of the interval, splitting full lanes on the way."""
     held = _hold(tumors, table, limits, settings)
     per_tumor = settings.layout.lanes_per_tumor

@@ -1,5 +1,6 @@
 """The `cells` engine as a whole: bits, counts, lineages, limits, and the error of a sync."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from scipy import stats
 
 from jaxevo import genotype
-from jaxevo.drug.schedule import Level
+from jaxevo.drug.schedule import Dose, Level
 from jaxevo.engines.base import Arm, Founder, Problem, Record
 from jaxevo.engines.cells import GrowthError, simulate
 from jaxevo.engines.tumors import EXTINCT, INTERRUPTED, OUT_OF_ROOM, STOPPED, Layout
@@ -39,36 +40,36 @@ FREQUENT = {
 
 def model(**options):
     """Two sites, one drug, all three inheritances; days, cells, uM."""
-    chosen = dict(
-        sites=("first", "second"),
-        drugs=("x",),
-        targets=("T",),
-        alterations=FREQUENT,
-        kd={"T": {"x": 1.0}},
-        birth_rate=0.8,
-        death_rate=0.2,
-        max_death_rate=0.9,
-        migration_rate={"first": {"second": 0.03}, "second": {"first": 0.01}},
-        crowding="logistic",
-        capacity=20_000.0,
-    )
+    chosen = {
+        "sites": ("first", "second"),
+        "drugs": ("x",),
+        "targets": ("T",),
+        "alterations": FREQUENT,
+        "kd": {"T": {"x": 1.0}},
+        "birth_rate": 0.8,
+        "death_rate": 0.2,
+        "max_death_rate": 0.9,
+        "migration_rate": {"first": {"second": 0.03}, "second": {"first": 0.01}},
+        "crowding": "logistic",
+        "capacity": 20_000.0,
+    }
     return builders.build(**(chosen | options))
 
 
 def problem(**options) -> Problem:
     """Grown to 3,000 cells, then two arms for six days."""
-    chosen = dict(
-        model=model(),
-        founders=(Founder(1, 0, 0),),
-        arms=(Arm("none", ()), Arm("drug", (), (Level(0, 1.0, 4.5, 3.0),))),
-        seed=11,
-        replicates=3,
-        horizon=6.0,
-        sync=0.5,
-        max_cells=40_000,
-        treat_at_cells=3_000,
-        record=Record(every=1.0, clones_every=2.0, snapshot_days=(6.0,)),
-    )
+    chosen = {
+        "model": model(),
+        "founders": (Founder(1, 0, 0),),
+        "arms": (Arm("none", ()), Arm("drug", (), (Level(0, 1.0, 4.5, 3.0),))),
+        "seed": 11,
+        "replicates": 3,
+        "horizon": 6.0,
+        "sync": 0.5,
+        "max_cells": 40_000,
+        "treat_at_cells": 3_000,
+        "record": Record(every=1.0, clones_every=2.0, snapshot_days=(6.0,)),
+    }
     return Problem(**(chosen | options))
 
 
@@ -119,8 +120,6 @@ print(hashlib.sha256(b"".join(found[k].tobytes() for k in sorted(found))).hexdig
 
 def test_processes_and_numbers_of_devices_give_the_same_bits(whole):
     """Reliability promise 1: another process, 1, 2 and 4 forced CPU devices."""
-    import hashlib
-
     found = flat(whole)
     here = hashlib.sha256(b"".join(found[k].tobytes() for k in sorted(found))).hexdigest()
     for devices in ("1", "2", "4"):
@@ -291,7 +290,9 @@ def test_a_tumor_without_room_stops_alone_and_keeps_what_was_before(max_cells):
     assert np.all(burden[:, 0] == 100)
     known = burden >= 0
     assert burden.max() <= Layout.of(max_cells).room
-    assert np.all(done["end_day"].data[0, 0][is_cut] > done["time"].data[known.sum(axis=1) - 1][is_cut])
+    assert np.all(
+        done["end_day"].data[0, 0][is_cut] > done["time"].data[known.sum(axis=1) - 1][is_cut]
+    )
     if max_cells == 2_000:  # one exact lane: the bits of those that fit do not know the limit
         roomy = simulate(crowded._replace(max_cells=8_000))[""]["burden"].data[0, 0]
         assert np.array_equal(burden[known], roomy[known])
@@ -380,8 +381,6 @@ def test_rates_are_averages_over_the_interval_and_not_those_of_its_start():
     One bolus, half-life 5 minutes, intervals of 6 hours; survivors of 40,000 cells against
     exp(-integral dmax C/(C + EC50)) by fine quadrature; binomial limits at 1e-6.
     """
-    from jaxevo.drug.schedule import Dose
-
     rate = np.log(2) * 288  # 1/day
     quick = builders.build(
         drugs=("x",), targets=("T",), kd={"T": {"x": 1.0}}, birth_rate=0.0, death_rate=0.0,

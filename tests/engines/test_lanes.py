@@ -55,9 +55,9 @@ def site_count(lanes: Lanes, num_sites: int) -> np.ndarray:
 
 
 LAYOUT = Layout(4, 2, 30)
-counts = st.lists(
-    st.integers(0, 30), min_size=6 * NUM_TUMORS, max_size=6 * NUM_TUMORS
-).map(np.array)
+counts = st.lists(st.integers(0, 30), min_size=6 * NUM_TUMORS, max_size=6 * NUM_TUMORS).map(
+    np.array
+)
 
 
 @given(counts, st.integers(1, 3))
