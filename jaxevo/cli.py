@@ -5,8 +5,10 @@ result could not be stored, 130 and 143 after SIGINT and SIGTERM. What brings JA
 is needed, so that a bad study is refused at once.
 """
 
+import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -225,6 +227,7 @@ def _simulate(
     from jaxevo.engines.cells import GrowthError  # noqa: PLC0415 - brings JAX
     from jaxevo.run import DeviceError, StorageError, run_study  # noqa: PLC0415
 
+    _keep_compiled()
     try:
         return run_study(study, folder, device=device, progress=progress)
     except DeviceError as error:
@@ -237,6 +240,27 @@ def _simulate(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise Stop(LIMIT, "the device has not enough memory for this study") from None
+
+
+def _keep_compiled() -> None:
+    """Keep compiled kernels in the user's cache, in a folder of this kind of processor."""
+    import jax  # noqa: PLC0415 - takes a second
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text(errors="replace").splitlines() if cpu.exists() else []
+    kinds = sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    kind = hashlib.sha256("\n".join([platform.platform(), *kinds]).encode()).hexdigest()[:16]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "jaxevo" / kind
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 @contextmanager

@@ -130,11 +130,13 @@ def _advance_some(
             lambda x: jnp.take(x, chosen, axis=-1, mode="clip") if x.ndim else x, held
         )
 
+    share = 1 / jnp.maximum(its_held.bound, jnp.float32(1e-30))
+
     def is_busy(some: Lanes) -> Bool[Array, ""]:
         return jnp.sum(is_running(some, its_held), dtype=jnp.int32) > until
 
     def body(some: Lanes) -> Lanes:
-        return _candidate(some, its_held, chosen, table, steps, is_both)
+        return _candidate(some, its_held, share, chosen, table, steps, is_both)
 
     some = jax.lax.while_loop(is_busy, body, some)
     if width == num_lanes:
@@ -169,9 +171,18 @@ class _Change(NamedTuple):
 
 
 def _candidate(
-    lanes: Lanes, held: Held, lane: Int32[Array, " lane"], table: Table, steps: Steps, is_both: bool
+    lanes: Lanes,
+    held: Held,
+    share: Float[Array, " lane"],
+    lane: Int32[Array, " lane"],
+    table: Table,
+    steps: Steps,
+    is_both: bool,
 ) -> Lanes:
-    """One candidate in every running lane; `lane` is the column of each in the shared arrays."""
+    """One candidate in every running lane; `lane` is the column of each in the shared arrays.
+
+    `share` is 1/Lambda, so that rate * share is the probability of an event.
+    """
     num_slots, stride = lanes.cell.shape
     num_sites, num_lanes = lanes.count.shape
     cells, lineages = lanes.cell.reshape(-1), lanes.lineage.reshape(-1)
@@ -189,19 +200,18 @@ def _candidate(
     remaining = jnp.where(running & ~in_time, jnp.float32(0), remaining)
 
     slot = below(cell_word, jnp.maximum(num_cells, 1).astype(jnp.uint32)).astype(jnp.int32)
-    row = cells[slot * stride + lane]
+    row = _read(cells, slot * stride + lane)
     site = (row % jnp.uint32(num_sites)).astype(jnp.int32)
     entry = held.first_row + row.astype(jnp.int32)
-    share = 1 / jnp.maximum(held.bound, jnp.float32(1e-30))
-    birth = table.birth[entry] * _at_site(held.crowding, site) * share
-    death = threshold(table.death[entry] * share)
+    birth = _read(table.birth, entry) * _at_site(held.crowding, site) * share
+    death = threshold(_read(table.death, entry) * share)
     plain = birth
     rare = Wide(jnp.zeros(num_lanes, jnp.uint32), jnp.zeros(num_lanes, jnp.uint32))
     if steps.others:
-        rare = threshold(table.other[entry] * share)
+        rare = threshold(_read(table.other, entry) * share)
     switched = rare
     if steps.mutations:
-        mutated = table.mutated[entry]
+        mutated = _read(table.mutated, entry)
         rare = rare + threshold(birth * mutated)
         plain = birth * (1 - mutated)
     is_rare = in_time & (event < rare)
@@ -227,12 +237,12 @@ def _candidate(
     # one cell is written: the newborn, the last cell into the hole, or the changed cell in its place
     source = jnp.where(dies, num_cells - 1, slot) * stride + lane
     written = jnp.where(divides, num_cells, jnp.where(dies | alters, slot, num_slots))
-    value = cells[source] + change.step
-    old_lineage = lineages[source]
+    value = _read(cells, source) + change.step
+    old_lineage = _read(lineages, source)
     identity = (lanes.clones + 1) * held.names + held.name
     new_lineage = jnp.where(change.is_clone, identity, old_lineage)
     target = written * stride + lane
-    put = {"mode": "drop", "unique_indices": True}
+    put = {"mode": "drop", "unique_indices": True, "wrap_negative_indices": False}
     cells_new = cells.at[target].set(value, **put)
     lineages_new = lineages.at[target].set(new_lineage, **put)
     clones = lanes.clones + change.is_clone.astype(jnp.uint32)
@@ -282,6 +292,11 @@ def _candidate(
         logged=logged,
         log=log,
     )
+
+
+def _read(values: Array, at: Int32[Array, " lane"]) -> Array:
+    """Entries at places that are known to exist, without a check."""
+    return values.at[at].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _at_site(values: Float[Array, "site lane"], site: Int32[Array, " lane"]):

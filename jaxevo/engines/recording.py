@@ -191,12 +191,16 @@ class ArmRun:
         return np.arange(len(self.ended)) // num_replicates
 
     def end_day(self, num_replicates: int) -> np.ndarray:
-        """Day at which each tumor ended: the last death, the stop, or the horizon."""
+        """Day until which each tumor is known: the last death, the stop, the last sync with room for
+        it, or the horizon.
+        """
         arm = self.arm(num_replicates)
         last = self.when.day[self.marked]
         day = np.full(len(self.ended), last)
         ended = self.ended >= 0
         day[ended] = self.plan.end[self.ended[ended], arm[ended]] - self.unused[ended]
+        full = ended & (self.status == OUT_OF_ROOM)
+        day[full] -= self.plan.duration[self.ended[full], arm[full]]
         grown = ~ended & (self.status == OUT_OF_ROOM)
         day[grown] = 0.0
         return day

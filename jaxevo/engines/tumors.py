@@ -57,7 +57,7 @@ class Layout(NamedTuple):
         """About sqrt(max_cells) lanes with a quarter of head room; one exact lane when few cells."""
         if max_cells <= 8192:
             return cls(1, 0, max_cells + 1)
-        num_main = 2 ** round(math.log2(math.sqrt(max_cells)) - 0.5)
+        num_main = 2 ** round(math.log2(math.sqrt(max_cells)) - 1)
         num_main = max(num_main, 2 ** math.ceil(math.log2(1.25 * max_cells / MAX_SLOTS)))
         return cls(num_main, max(1, num_main // 8), math.ceil(1.25 * max_cells / num_main))
 

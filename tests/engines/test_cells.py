@@ -290,9 +290,8 @@ def test_a_tumor_without_room_stops_alone_and_keeps_what_was_before(max_cells):
     assert np.all(burden[:, 0] == 100)
     known = burden >= 0
     assert burden.max() <= Layout.of(max_cells).room
-    assert np.all(
-        done["end_day"].data[0, 0][is_cut] > done["time"].data[known.sum(axis=1) - 1][is_cut]
-    )
+    last_known = done["time"].data[known.sum(axis=1) - 1]
+    assert np.all(done["end_day"].data[0, 0] >= last_known)
     if max_cells == 2_000:  # one exact lane: the bits of those that fit do not know the limit
         roomy = simulate(crowded._replace(max_cells=8_000))[""]["burden"].data[0, 0]
         assert np.array_equal(burden[known], roomy[known])
