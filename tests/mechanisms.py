@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -40,17 +39,17 @@ SHARED = (
     "study.max_cells=3e4",
     "alterations.DHFR_copies.max_level=1",
     *(f"sites.{site}.capacity_cells=inf" for site in ("lung", "stroma", "brain")),
-    "sites.core.capacity_cells=1e15",
+    "sites.core.capacity_cells=1e15",  # no limit either, but one must be finite
 )
-# Cells keep their kind and their site, so that a closed form tells their number.
-STILL = (
-    "study.genetic_instability=0",
-    "alterations.persister.on_per_day=0",
-    "alterations.persister.off_per_day=0",
-    "alterations.persister.induced_on_per_day.erlotinib=0",
-    "alterations.persister.induced_off_per_day.entinostat=0",
-    *(f"sites.{site}.migration_per_day={{}}" for site in ("lung", "core", "stroma", "brain")),
+NO_MUTATION = ("study.genetic_instability=0",)
+NO_SWITCH = ("alterations.persister.on_per_day=0", "alterations.persister.off_per_day=0")
+NO_INDUCTION = ("alterations.persister.induced_on_per_day.erlotinib=0",)
+NO_WAKING = ("alterations.persister.induced_off_per_day.entinostat=0",)
+NO_MIGRATION = tuple(
+    f"sites.{site}.migration_per_day={{}}" for site in ("lung", "core", "stroma", "brain")
 )
+FIXED_KIND = (*NO_MUTATION, *NO_SWITCH, *NO_INDUCTION, *NO_WAKING)
+STILL = (*FIXED_KIND, *NO_MIGRATION)  # cells keep their kind and their site
 NO_COSTS = tuple(f"alterations.{name}.birth_cost=0" for name in ("MDR1", "T790M", "ER_loss"))
 
 
@@ -75,6 +74,10 @@ def altered(name: str, off: str, *drugs: str) -> Row:
     return Row((f"alterations.{name}.{off}",), drugs, Type(name))
 
 
+KEPT_TARGET = (  # the alteration without its mechanism
+    'mechanism = "fitness", inheritance = "mutation", probability_per_division = 1e-4, '
+    "birth_cost = 0.05"
+)
 WAYS = {
     "reduced uptake": altered("carrier_loss", "influx_factor.erlotinib=1", "erlotinib"),
     "efflux": altered("MDR1", "amount=0", "paclitaxel"),
@@ -83,12 +86,7 @@ WAYS = {
     "lost activation": altered("dCK_loss", "activation_factor.gemcitabine=1", "gemcitabine"),
     "altered target": altered("T790M", "kd_fold.erlotinib=1", "erlotinib"),
     "lost target": Row(
-        (
-            'alterations.ER_loss={ mechanism = "fitness", inheritance = "mutation", '
-            "probability_per_division = 1e-4, birth_cost = 0.05 }",
-        ),
-        ("tamoxifen",),
-        Type("ER_loss"),
+        (f"alterations.ER_loss={{ {KEPT_TARGET} }}",), ("tamoxifen",), Type("ER_loss")
     ),
     "target amplification": altered("DHFR_copies", "copies=0", "methotrexate"),
     "bypass": altered("MET_bypass", "share=0", "erlotinib"),
@@ -174,7 +172,7 @@ def rates_of(problem: Problem, *cells: dict[str, int]) -> Rates:
 
 def process_of(problem: Problem, types: Sequence[Type]) -> Process:
     """The branching process of cells of these types, which must be all that can arise."""
-    rates, (none, *names) = rates_of(problem), kinds(problem)
+    rates = rates_of(problem)
     genome, sites = problem.model.genome, problem.model.names.sites
     place = [(kinds(problem).index(kind), sites.index(site)) for kind, site in types]
     conversion = np.zeros((len(types), len(types)))
@@ -182,7 +180,7 @@ def process_of(problem: Problem, types: Sequence[Type]) -> Process:
         if kind == other.kind:
             conversion[i, j] = rates.migration_rate[place[i]][sites.index(other.site)]
         for step, rate in zip(genome.switches, rates.switching_rate[place[i]], strict=True):
-            change = (none, genome.names[step.alteration])[:: step.change]
+            change = (None, genome.names[step.alteration])[:: step.change]
             if site == other.site and (kind, other.kind) == change:
                 conversion[i, j] = rate
     pick = lambda rate: np.array([rate[at] for at in place], float)  # noqa: E731
