@@ -85,7 +85,7 @@ def time_cells(num_cells: int, p_event: float) -> Timing:
     run = loop.compiled(settings, (jax.devices()[0],))
     sites = SiteParams("none", full(jnp.inf, 1), full(1, 1), full(0, 1), full(0, 1, 1))
     steps, limit = num_steps(num_cells, p_event), 2**31 - 1
-    grid = loop.Grid(full(1, steps, 1), (), jnp.float32(1))
+    grid = loop.Grid(full(1, steps, 1), ())
     limits = loop.Limits(jnp.int32(layout.num_slots), jnp.int32(limit))
     none = (jnp.zeros((1, 1), jnp.uint32), jnp.zeros((1, 1), jnp.uint32), jnp.zeros((1, 1)))
     each = [num_cells // rows + (g < num_cells % rows) for g in range(rows)]

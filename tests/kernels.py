@@ -108,7 +108,7 @@ def run(
     settings = Settings(read_table, layout, steps, scenario.both_daughters, False, 64)
     duration = np.repeat(scenario.durations / syncs, syncs)[:, None]
     tables = jax.tree.map(lambda x: jnp.repeat(x, syncs, axis=0), tables_of(scenario))
-    grid = Grid(jnp.asarray(duration, jnp.float32), tables, jnp.float32(1))
+    grid = Grid(jnp.asarray(duration, jnp.float32), tables)
     target = scenario.stop_at or NO_LIMIT
     ceiling = min(layout.num_slots, target) if layout.lanes_per_tumor == 1 else layout.num_slots
     limits = Limits(jnp.int32(ceiling), jnp.int32(target))

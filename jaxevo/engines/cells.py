@@ -154,9 +154,8 @@ class _Run:
             return None
         drugs, num_sites = len(problem.model.names.drugs), self.num_sites
         grid = Grid(
-            duration=jnp.zeros((1, 1), jnp.float32),
+            duration=jnp.full((1, 1), problem.sync, jnp.float32),
             inputs=jnp.zeros((1, 1, len(NODES), num_sites, drugs), jnp.float32),
-            sync=jnp.float32(problem.sync),
         )
         limits = self._limits(problem.treat_at_cells)
         growth = Growth(num)
@@ -194,7 +193,6 @@ class _Run:
         grid = Grid(
             duration=jnp.asarray(plan.duration, jnp.float32),
             inputs=jnp.asarray(plan.concentration, jnp.float32),
-            sync=jnp.float32(problem.sync),
         )
         recorder = Recorder(problem, self.layout.lanes_per_tumor, num_arms * num)
         recorder.mark(0, when, self.tumors)

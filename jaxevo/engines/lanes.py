@@ -72,6 +72,7 @@ class Held(NamedTuple):
     bound: Float[Array, " lane"]  # Lambda, 1/day, strictly above every total rate; 0 if all are 0
     crowding: Float[Array, "site lane"]
     ceiling: Int32[Array, " lane"]  # a lane with this many cells pauses
+    later: Float[Array, " lane"]  # days of the interval that come after the lane's remaining time
     name: UInt32[Array, " lane"]  # position of the lane in its tumor
     names: UInt32[Array, ""]  # lanes per tumor
 
@@ -251,7 +252,7 @@ def _candidate(
 
         def note(log: Log, logged, is_new, name, changed) -> Log:
             at = jnp.where(is_new, logged, LOG_ROWS) * stride + lane
-            entry = Log(name, old_lineage, changed, held.interval, remaining)
+            entry = Log(name, old_lineage, changed, held.interval, remaining + held.later)
             return jax.tree.map(
                 lambda rows, x: rows.reshape(-1).at[at].set(x, **put).reshape(rows.shape),
                 log,

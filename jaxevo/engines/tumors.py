@@ -30,7 +30,7 @@ from jaxevo.sites import SiteParams, crowding_factor
 
 RUNNING, EXTINCT, STOPPED, OUT_OF_ROOM, INTERRUPTED, GROWN = 0, 1, 2, 3, 4, 5
 TREATMENT_INTERVALS = 2**31  # random words of the treatment start here; growth counts from 0
-OVERSHOOT = 0.009  # of a size trigger, at most, in the mean
+OVERSHOOT = 0.009  # of a size that ends growth or a study, at most, in the mean
 BOUND_MARGIN = 1e-5  # Lambda lies above the largest rate by this share
 MAX_SLOTS = 60_000
 
@@ -90,6 +90,7 @@ class Tumors(NamedTuple):
     position: Int32[Array, " tumor"]  # intervals done
     is_midway: Bool[Array, " tumor"]  # the interval is still open: the log was full
     duration: Float[Array, " tumor"]  # of the interval, days
+    left: Float[Array, " tumor"]  # of the interval, not yet granted to the lanes, days
     bound: Float[Array, " tumor"]  # Lambda, 1/day
     crowding: Float[Array, "site tumor"]
     attempts: Int32[Array, " tumor"]  # founders that were drawn
@@ -116,7 +117,6 @@ class Grid(eqx.Module):
 
     duration: Float[Array, "interval arm"]  # days; 0 pads
     inputs: PyTree  # leading axis interval, such as concentrations
-    sync: Float[Array, ""]  # longest interval of growth, days
 
 
 def new_tumors(
@@ -162,6 +162,7 @@ def new_tumors(
         position=by_tumor(jnp.int32),
         is_midway=by_tumor(bool),
         duration=by_tumor(jnp.float32),
+        left=by_tumor(jnp.float32),
         bound=by_tumor(jnp.float32),
         crowding=jnp.ones((num_sites, num_tumors), jnp.float32),
         attempts=jnp.asarray(is_real, jnp.int32),
@@ -207,6 +208,7 @@ def fork(tumors: Tumors, num_arms: int, num_real: int, padded: int) -> Tumors:
         position=jnp.zeros(padded, jnp.int32),
         is_midway=jnp.zeros(padded, bool),
         duration=jnp.zeros(padded, jnp.float32),
+        left=jnp.zeros(padded, jnp.float32),
         bound=jnp.zeros(padded, jnp.float32),
         crowding=jnp.ones((tumors.crowding.shape[0], padded), jnp.float32),
         attempts=jnp.take(tumors.attempts, order),
@@ -227,6 +229,7 @@ def _hold(tumors: Tumors, table: Table, limits: Limits, settings: Settings) -> H
         bound=spread(tumors.bound),
         crowding=spread(tumors.crowding),
         ceiling=jnp.broadcast_to(limits.ceiling, name.shape),
+        later=spread(tumors.left),
         name=name,
         names=jnp.uint32(per_tumor),
     )
@@ -248,35 +251,81 @@ def _begin(
     by_site = crowding * table.max_birth[tumors.arm].T + table.max_rest[tumors.arm].T
     bound = jnp.minimum(table.max_total[tumors.arm], jnp.max(by_site, axis=0))
     duration = jnp.where(tumors.status == RUNNING, duration, 0.0)
-    per_tumor = len(tumors.lanes.remaining) // len(tumors.arm)
-    has_cells = islands.living(tumors.lanes) > 0
-    remaining = jnp.where(has_cells, jnp.repeat(duration, per_tumor), 0.0)
     lanes = tumors.lanes._replace(
-        remaining=remaining, candidate=jnp.zeros_like(tumors.lanes.candidate)
+        remaining=jnp.zeros_like(tumors.lanes.remaining),
+        candidate=jnp.zeros_like(tumors.lanes.candidate),
     )
     return tumors._replace(
-        lanes=lanes, duration=duration, bound=bound * (1 + BOUND_MARGIN), crowding=crowding
+        lanes=lanes,
+        duration=duration,
+        left=duration,
+        bound=bound * (1 + BOUND_MARGIN),
+        crowding=crowding,
     )
 
 
-def _run_interval(tumors: Tumors, table: Table, limits: Limits, settings: Settings) -> Tumors:
-    """Advance every lane to the end of the interval, splitting full lanes on the way."""
-    held = _hold(tumors, table, limits, settings)
+def _run_interval(
+    tumors: Tumors, table: Table, span: Float[Array, " arm"], limits: Limits, settings: Settings
+) -> Tumors:
+    """Advance every tumor to the end of the interval, or until it reaches the target.
+
+    A tumor's lanes are granted time in pieces so short that the target is not passed by more than
+    the overshoot; full lanes are split on the way. Rates are held, so pieces change no law.
+    """
     per_tumor = settings.layout.lanes_per_tumor
+    spread = lambda x: jnp.repeat(x, per_tumor)  # noqa: E731
+    pieces = _pieces(table, span, limits)
 
-    def body(carry):
-        lanes, status = carry
-        lanes = islands.advance(lanes, held, table, settings.steps, settings.is_both)
+    def is_granted(tumors: Tumors) -> tuple[Bool[Array, " tumor"], Int32[Array, " tumor"]]:
+        lanes = tumors.lanes
+        total = jnp.sum(site_count(tumors), axis=0, dtype=jnp.int32)
+        has_work = (lanes.remaining > 0) & (islands.living(lanes) > 0)
+        is_busy = jnp.any(has_work.reshape(-1, per_tumor), axis=1)
+        is_open = (total > 0) & (total < limits.target) & (tumors.status == RUNNING)
+        return is_open & ~is_busy & (tumors.left > 0), total
+
+    def body(tumors: Tumors) -> Tumors:
+        granted, total = is_granted(tumors)
+        piece = jnp.where(granted, jnp.minimum(tumors.left, pieces(tumors.arm, total)), 0.0)
+        fresh = jnp.where(islands.living(tumors.lanes) > 0, spread(piece), 0.0)
+        remaining = jnp.where(spread(granted), fresh, tumors.lanes.remaining)
+        tumors = tumors._replace(
+            lanes=tumors.lanes._replace(remaining=remaining), left=tumors.left - piece
+        )
+        held = _hold(tumors, table, limits, settings)
+        lanes = islands.advance(tumors.lanes, held, table, settings.steps, settings.is_both)
         lanes, no_room = islands.split_full(lanes, per_tumor)
-        status = jnp.where(no_room & (status == RUNNING), OUT_OF_ROOM, status)
-        over = jnp.repeat(status == OUT_OF_ROOM, per_tumor)
-        return lanes._replace(remaining=jnp.where(over, 0.0, lanes.remaining)), status
+        status = jnp.where(no_room & (tumors.status == RUNNING), OUT_OF_ROOM, tumors.status)
+        over = spread(status == OUT_OF_ROOM)
+        lanes = lanes._replace(remaining=jnp.where(over, 0.0, lanes.remaining))
+        return tumors._replace(lanes=lanes, status=status)
 
-    def unfinished(carry):
-        return jnp.any(islands.is_running(carry[0], held))
+    def unfinished(tumors: Tumors) -> Bool[Array, ""]:
+        held = _hold(tumors, table, limits, settings)
+        is_running = jnp.any(islands.is_running(tumors.lanes, held))
+        return is_running | jnp.any(is_granted(tumors)[0])
 
-    lanes, status = jax.lax.while_loop(unfinished, body, (tumors.lanes, tumors.status))
-    return tumors._replace(lanes=lanes, status=status)
+    return jax.lax.while_loop(unfinished, body, tumors)
+
+
+def _pieces(table: Table, span: Float[Array, " arm"], limits: Limits) -> Callable:
+    """How long a tumor of some arm and size may run: span, span/2, span/4, ... or the shortest.
+
+    The longest in which it does not pass the target even if no cell dies; close to the target, the
+    time of 0.9 % growth. Sizes are compared as integers, with limits that are computed per arm, so
+    that a tumor's piece does not depend on its batch.
+    """
+    fastest = jnp.max(table.max_birth, axis=1)
+    lengths = span[:, None] / 2.0 ** jnp.arange(16, dtype=jnp.float32)[None, :]
+    largest = limits.target.astype(jnp.float32) * jnp.exp(-fastest[:, None] * lengths)
+    safe = jnp.minimum(largest, jnp.float32(2**31 - 128)).astype(jnp.int32)
+    shortest = jnp.minimum(span, OVERSHOOT / jnp.maximum(fastest, 1e-30))
+
+    def piece(arm: Int32[Array, " tumor"], total: Int32[Array, " tumor"]):
+        longest = jnp.max(jnp.where(total[:, None] <= safe[arm], lengths[arm], 0.0), axis=1)
+        return jnp.maximum(shortest[arm], longest)
+
+    return piece
 
 
 def _finish(
@@ -294,7 +343,7 @@ def _finish(
     left = tumors.lanes.remaining.reshape(len(tumors.arm), -1)
     unused = jnp.min(jnp.where(left > 0, left, jnp.inf), axis=1)
     is_last = (total == 0) | (layout.lanes_per_tumor == 1)
-    unused = jnp.where(jnp.isfinite(unused) & is_last, unused, 0.0)
+    unused = tumors.left + jnp.where(jnp.isfinite(unused) & is_last, unused, 0.0)
     reached = GROWN if settings.is_growth else STOPPED
     ended = jnp.where(total >= limits.target, reached, RUNNING)
     ended = jnp.where(total == 0, EXTINCT, ended)
@@ -335,24 +384,6 @@ def _redraw(tumors: Tumors, template: tuple[Array, Array, Array]) -> Tumors:
     )
 
 
-def _growth_step(
-    tumors: Tumors,
-    fastest: Float[Array, ""],
-    sync: Float[Array, ""],
-    target: Int32[Array, ""],
-) -> Float[Array, " tumor"]:
-    """The longest of sync, sync/2, sync/4, ... in which a tumor does not pass the target even if no
-    cell dies; close to it, the time of 0.9 % growth. Sizes are compared as integers, so that the
-    step of a tumor does not depend on its batch.
-    """
-    steps = sync / 2.0 ** jnp.arange(16, dtype=jnp.float32)
-    largest = target.astype(jnp.float32) * jnp.exp(-fastest * steps)
-    total = jnp.sum(site_count(tumors), axis=0, dtype=jnp.int32)
-    is_safe = total[:, None] <= largest.astype(jnp.int32)[None, :]
-    shortest = jnp.minimum(sync, OVERSHOOT / jnp.maximum(fastest, 1e-30))
-    return jnp.maximum(shortest, jnp.max(jnp.where(is_safe, steps[None, :], 0.0), axis=1))
-
-
 def _intervals(
     tumors: Tumors,
     world: World,
@@ -374,21 +405,15 @@ def _intervals(
         jnp.zeros(shape, jnp.int32),
     )
 
-    def duration_of(tumors: Tumors, table: Table) -> Float[Array, " tumor"]:
-        if not settings.is_growth:
-            return grid.duration[tumors.position[0]][tumors.arm]
-        if settings.layout.lanes_per_tumor == 1:  # a single lane stops at the very event
-            return jnp.broadcast_to(grid.sync, (num_tumors,))
-        return _growth_step(tumors, jnp.max(table.max_birth), grid.sync, limits.target)
-
     def body(carry):
         tumors, outcome, _ = carry
         index = 0 if settings.is_growth else tumors.position[0]
+        span = grid.duration[index]
         table = settings.tabulate(world.content, jax.tree.map(lambda x: x[index], grid.inputs))
-        begun = _begin(tumors, world.sites, table, duration_of(tumors, table))
+        begun = _begin(tumors, world.sites, table, span[tumors.arm])
         midway = tumors.is_midway[0]
         begun = jax.tree.map(lambda a, b: a if a is b else jnp.where(midway, a, b), tumors, begun)
-        run = _run_interval(begun, table, limits, settings)
+        run = _run_interval(begun, table, span, limits, settings)
         waits = jnp.any(islands.is_log_full(run.lanes))
         done, row = _finish(run, waits, settings, limits)
         if settings.is_growth:  # while the log waits no tumor is declared extinct

@@ -126,6 +126,7 @@ def advanced(bound_margin: float, rate: float = 0.5) -> Lanes:
         bound=jnp.full(16, 2 * rate * (1 + bound_margin), jnp.float32),
         crowding=jnp.ones((1, 16), jnp.float32),
         ceiling=jnp.full(16, 400, jnp.int32),
+        later=jnp.zeros(16, jnp.float32),
         name=jnp.arange(16, dtype=jnp.uint32),
         names=jnp.uint32(16),
     )
