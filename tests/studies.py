@@ -68,10 +68,6 @@ equilibration_per_h = 2
 permeability_per_h = { tki = 0.1 }
 pump = { MDR1 = 1.5 }
 
-[radiation]
-alpha_per_gy = 0.3
-beta_per_gy2 = 0.03
-
 [drugs.tki]
 molecular_weight_g_per_mol = 400
 kd_um = { EGFR = 0.02, HER2 = 0.4 }

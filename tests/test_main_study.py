@@ -16,7 +16,7 @@ from jaxevo import Founder, load_study, read_trajectory, run_study, simulate
 from tests import builders
 from tests.builders import assert_close
 from tests.laws import birth_death
-from tests.statistics import assert_mean, assert_variance
+from tests.statistics import assert_mean
 
 STUDY = Path(__file__).parent.parent / "configs" / "main.toml"
 HOURS = 24.0  # in a day
@@ -105,6 +105,7 @@ def test_the_dose_response_is_the_fit_of_the_published_births():
     assert study.alterations["T790M"].kd_fold == {"erlotinib": round(shifted / ec50)}
 
 
+@pytest.mark.both_precisions
 def test_births_follow_the_dose_response():
     """b (1 - Emax C^h/(C^h + EC50^h)) of sensitive cells, with EC50 times the fold for T790M."""
     study = load_study(STUDY)
@@ -133,6 +134,7 @@ def test_pharmacokinetics_are_the_published_ones():
         assert (dose.amount_mg, dose.every_h, dose.route) == (DOSE_MG, HOURS, "oral")
 
 
+@pytest.mark.both_precisions
 def test_a_pump_expressing_line_accumulates_a_fifth_of_its_parent():
     """One unit of pump leaves 1/3 of a trace of erlotinib, three units 1/7: 1/(1 + k_p/k_out), with
     k_p = vmax/km = 120 and k_out = 60 per hour. Elacridar at 1 uM leaves 1/11 of the pumps.
@@ -151,10 +153,10 @@ def test_a_pump_expressing_line_accumulates_a_fifth_of_its_parent():
 def test_sensitive_cells_follow_the_law_of_rates():
     """E[N] = N0 exp(integral of birth(C(t)) - death): 6000 sensitive cells that keep their kind, 10
     days of tablets, without crowding. The law is Kendall's for births at the closed form of C(t), in
-    steps of six minutes; an error of 3 % in the mean or a factor of 3 on the variance is noticed.
+    steps of six minutes (false-fail 1e-6, an error of 3 % is noticed).
     """
     settings = (
-        "study.replicates=48",
+        "study.replicates=64",
         "study.horizon_days=10",
         "study.max_cells=1.2e4",
         "tumor.treat_at_cells=3e3",
@@ -175,7 +177,6 @@ def test_sensitive_cells_follow_the_law_of_rates():
     law = birth_death(days, np.float64(rates.birth_rate), np.float64(rates.death_rate)).law(6000)
     assert 0.1 < law.mean / 6000 < 0.5
     assert_mean(cells, law, detect=0.03 * law.mean)
-    assert_variance(cells, law, detect=2)
 
 
 # --- the whole study, small ------------------------------------------------------------------------

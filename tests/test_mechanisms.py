@@ -171,6 +171,21 @@ def test_a_pump_inhibitor_opens_the_barrier_for_substrates_only():
 
 
 @pytest.mark.both_precisions
+def test_matrix_holds_back_large_molecules_more():
+    """At 120 um from the vessel e^(-120 (M/500)^(1/2)/100) of the level in the lung, less the larger
+    the drug; all of it at the vessel.
+    """
+    index = {drug: i for i, drug in enumerate(problem_of().model.names.drugs)}
+    masses = {"gemcitabine": 263.2, "cisplatin": 300.1, "methotrexate": 454.4, "paclitaxel": 853.9}
+    at_once, far = concentrations(problem_of())[-1, [SITES.index("lung"), SITES.index("stroma")]]
+    shares = np.array([far[index[drug]] / at_once[index[drug]] for drug in masses])
+    np.testing.assert_allclose(shares, np.exp(-1.2 * np.sqrt(np.array([*masses.values()]) / 500)))
+    assert np.all(np.diff(shares) < 0)
+    near = concentrations(problem_of("sites.stroma.vessel_distance_um=0"))[-1]
+    np.testing.assert_allclose(near[SITES.index("stroma")], near[SITES.index("lung")], rtol=1e-9)
+
+
+@pytest.mark.both_precisions
 def test_a_drug_that_enters_passively_is_untouched_by_lost_uptake():
     """A factor on the influx of a drug without a carrier changes no bit of any rate."""
     every = ", ".join(f'"{drug}" = 0.1' for drug in DRUGS)

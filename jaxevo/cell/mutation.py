@@ -1,9 +1,9 @@
 """Mutation and amplification: what may change at ONE division. No dice: a list of probabilities.
 
-    mutation       n -> n + 1 with u m                  (u at the first gain may differ)
-    amplification  n -> n + 1 with u m,  n -> n - 1 with l m   (copies; 0 has none to lose)
+    mutation       n -> n + 1 with u m
+    amplification  0 -> 1 with u_0 m,  n -> n + 1 with u m,  n -> n - 1 with l m   (copies)
 
-    u, l  probability per division      m  genetic instability of the cell times that of the study
+    u_0, u, l  probability per division      m  genetic instability of the cell times that of the study
 
 One division makes at most one step. By default one of the two daughters may be the mutant; with
 `mutating_daughters = "both"` each daughter draws on its own (Kimmel & Axelrod 1990, Genetics 125:633,

@@ -242,8 +242,8 @@ def _cellular(study: Study, axes: Axes) -> CellularParams:
         ),
         damage=DamageParams(
             is_dna=_array([float(target.dna) for target in targets]),
-            alpha=_array(study.radiation.alpha_per_gy),
-            beta=_array(study.radiation.beta_per_gy2),
+            alpha=_array(0.0),  # no arm gives radiation yet
+            beta=_array(0.0),
         ),
         apoptosis=ApoptosisParams(
             max_death_rate=_array([target.max_death_per_day for target in targets]),

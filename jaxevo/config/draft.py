@@ -4,7 +4,7 @@ from pydantic import Field
 
 from jaxevo.config.alterations import AnyAlteration
 from jaxevo.config.doses import Arm
-from jaxevo.config.tables import Drug, General, Pump, Radiation, Record, Site, Table, Target, Tumor
+from jaxevo.config.tables import Drug, General, Pump, Record, Site, Table, Target, Tumor
 
 
 class Draft(Table):
@@ -13,7 +13,6 @@ class Draft(Table):
     study: General
     tumor: Tumor
     sites: dict[str, Site] = Field(default_factory=dict)
-    radiation: Radiation = Radiation()
     drugs: dict[str, Drug] = Field(default_factory=dict)
     targets: dict[str, Target] = Field(default_factory=dict)
     pumps: dict[str, Pump] = Field(default_factory=dict)

@@ -151,13 +151,6 @@ class Site(Table):
     barrier: Barrier | None = None
 
 
-class Radiation(Table):
-    """[radiation]: the linear-quadratic law of an unaltered cell."""
-
-    alpha_per_gy: Factor = 0.0
-    beta_per_gy2: Factor = 0.0
-
-
 class Peripheral(Table):
     """One row of `plasma.peripheral`: a compartment, by volume and clearance or by rate constants."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Dose(NamedTuple):
-    """One administration. `day` from the first dose; `duration` in days, 0 for a bolus."""
+    """One administration. `day` from the start of treatment; `duration` in days, 0 for a bolus."""
 
     drug: int
     day: float

@@ -67,8 +67,7 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
     arms, when = len(problem.arms), run.when
     (records,) = np.nonzero(when.is_record)
     day = when.day[records]
-    cut = np.isin(run.status, (OUT_OF_ROOM, INTERRUPTED))
-    unknown = (cut & (day[:, None] > run.end_day(num) + 1e-9)).T  # [tumor, record]
+    unknown = _is_unknown(run, num, day)
     shaped = lambda x: x.reshape(arms, 1, num, *x.shape[1:])  # noqa: E731
     sites = np.moveaxis(run.site_count[records], 2, 0)  # [tumor, record, site]
     sites = np.where(unknown[:, :, None], -1, sites)
@@ -93,7 +92,7 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
     labels = np.array([genotype.label(genome, int(g)) for g in tracked], dtype=np.str_)
     time = (*TUMOR, "time")
     return {
-        "time": Variable(("time",), day, "d", "time since the first dose"),
+        "time": Variable(("time",), day, "d", "time since the start of treatment"),
         "burden": Variable(time, shaped(burden), "cells", "living cells"),
         "site_burden": Variable((*time, "site"), shaped(sites), "cells", "living cells by site"),
         "class_count": Variable(
@@ -108,6 +107,12 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
         ),
         "class_label": Variable(("class",), labels, "", "alterations of the class"),
     }
+
+
+def _is_unknown(run: ArmRun, num: int, day: np.ndarray) -> np.ndarray:
+    """Where a tumor was cut short before a day, [tumor, day]."""
+    cut = np.isin(run.status, (OUT_OF_ROOM, INTERRUPTED))
+    return cut[:, None] & (day[None, :] > run.end_day(num)[:, None] + 1e-9)
 
 
 def _tracked(classes: dict[int, Tally], most: int) -> np.ndarray:
@@ -151,7 +156,7 @@ def _outcomes(
     if growth is not None:
         day, size = growth.course()
         axes = ("replicate", "growth")
-        found["growth_day"] = Variable(axes, day, "d", "days of growth before the first dose")
+        found["growth_day"] = Variable(axes, day, "d", "days of growth, before treatment")
         found["growth_burden"] = Variable(axes, size, "cells", "living cells during growth")
     attempts = growth.attempts if growth is not None else np.ones(num, np.int64)
     found["founder_attempts"] = Variable(
@@ -178,7 +183,7 @@ def _drugs(problem: Problem, run: ArmRun) -> dict[str, Variable]:
     axes = ("arm", "concentration_time")
     return {
         "concentration_time": Variable(
-            ("concentration_time",), times, "d", "time since the first dose"
+            ("concentration_time",), times, "d", "time since the start of treatment"
         ),
         "concentration": Variable(
             (*axes, "site", "drug"), np.stack(site), "uM", "free drug at the site"
@@ -236,10 +241,11 @@ def _clones(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
     is_shown = at >= 0
     at = at[is_shown]
     sizes[owner[at], row[is_shown], column[at]] = count[is_shown]
+    sizes[_is_unknown(run, num, run.when.day[marks])] = -1
     shape, axes = (arms, num), ("arm", "replicate")
     return {
         "clone_time": Variable(
-            ("clone_time",), run.when.day[marks], "d", "time since the first dose"
+            ("clone_time",), run.when.day[marks], "d", "time since the start of treatment"
         ),
         "clone_id": Variable(
             (*axes, "clone"), ids.reshape(*shape, width), "1", "name of the clone, -1 for none"
@@ -286,7 +292,7 @@ def _lineage(problem: Problem, num: int, growth: Growth | None, run: ArmRun) -> 
         "birth_time": (np.float64, "d", "day on which the clone arose"),
         "genotype": (np.uint32, "1", "packed genotype at birth of the clone"),
         "site_index": (np.int32, "1", "position of the site on its axis"),
-        "is_preexisting": (np.bool_, "1", "it arose before the first dose"),
+        "is_preexisting": (np.bool_, "1", "it arose before treatment"),
     }
     return {
         name: Variable(("clone_event",), columns[name][order].astype(dtype), units, text)

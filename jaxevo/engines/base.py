@@ -43,7 +43,7 @@ class Problem(NamedTuple):
     arms: tuple[Arm, ...]
     seed: int
     replicates: int
-    horizon: float  # days after the first dose
+    horizon: float  # days after the start of treatment
     sync: float  # days between syncs at most
     max_cells: int  # room per tumor
     treat_at_cells: int | None = None  # day 0 is when the tumor has this many cells

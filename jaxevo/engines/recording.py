@@ -237,10 +237,12 @@ class Recorder:
             size = 1 << max(10, named.bit_length())
             self.clones[m] = tally(lanes.lineage, lanes, batch, size)
         if when.is_snapshot[m]:
-            self.cells.append(self._snapshot(when.day[m], lanes))
+            self.cells.append(self._snapshot(when.day[m], tumors))
 
-    def _snapshot(self, day: float, lanes: Lanes) -> dict[str, np.ndarray]:
-        num_cells = np.asarray(living(lanes))
+    def _snapshot(self, day: float, tumors: Tumors) -> dict[str, np.ndarray]:
+        lanes = tumors.lanes
+        is_whole = np.repeat(np.asarray(tumors.status) != OUT_OF_ROOM, self.lanes_per_tumor)
+        num_cells = np.where(is_whole, np.asarray(living(lanes)), 0)
         lane, slot = np.nonzero(np.arange(num_cells.max(initial=0)) < num_cells[:, None])
         tumor = lane // self.lanes_per_tumor
         keep = tumor < self.num_tumors

@@ -279,9 +279,11 @@ def test_a_tumor_without_room_stops_alone_and_keeps_what_was_before(max_cells):
     days = np.log(max_cells * 1.25 / 100) / 0.6
     crowded = problem(
         model=free, founders=(Founder(100, 0, 0),), treat_at_cells=None, max_cells=max_cells,
-        replicates=8, horizon=days, arms=(Arm("none", ()),), record=Record(every=1.0),
+        replicates=8, horizon=days, arms=(Arm("none", ()),),
+        record=Record(every=1.0, clones_every=1.0, snapshot_days=(days,)),
     )  # fmt: skip
-    done = simulate(crowded)[""]
+    whole = simulate(crowded)
+    done = whole[""]
     status, burden = done["status"].data[0, 0], done["burden"].data[0, 0]
     is_cut = status == OUT_OF_ROOM
     assert 0 < is_cut.sum() < 8
@@ -292,9 +294,29 @@ def test_a_tumor_without_room_stops_alone_and_keeps_what_was_before(max_cells):
     assert burden.max() <= Layout.of(max_cells).room
     last_known = done["time"].data[known.sum(axis=1) - 1]
     assert np.all(done["end_day"].data[0, 0] >= last_known)
+    clones = done["clone_count"].data[0]
+    assert np.array_equal(
+        clones[..., -1, :] == -1, np.broadcast_to(is_cut[:, None], clones[..., -1, :].shape)
+    )
     if max_cells == 2_000:  # one exact lane: the bits of those that fit do not know the limit
         roomy = simulate(crowded._replace(max_cells=8_000))[""]["burden"].data[0, 0]
         assert np.array_equal(burden[known], roomy[known])
+
+
+@pytest.mark.parametrize("stop", [500, 9_000])
+def test_tumors_stop_within_one_percent_of_the_size_that_escapes(stop):
+    """`stop_at_cells`: the very size in one lane, at most 1 % above it in many, whatever the sync."""
+    free = builders.build(birth_rate=0.8, death_rate=0.2)
+    done = simulate(
+        problem(model=free, founders=(Founder(200, 0, 0),), treat_at_cells=None, horizon=20.0,
+                sync=2.0, stop_at_cells=stop, max_cells=2 * stop, replicates=6,
+                arms=(Arm("none", ()),), record=Record(every=5.0))
+    )[""]  # fmt: skip
+    cells = done["burden"].data[0, 0, :, -1]
+    assert np.all(done["status"].data == STOPPED)
+    assert np.all((cells >= stop) & (cells <= stop * (1.01 if stop > 8_192 else 1)))
+    assert np.all(done["end_day"].data < 15)
+    assert len(np.unique(done["end_day"].data)) == 6
 
 
 def test_lanes_have_at_least_the_room_that_was_asked_for():
@@ -304,19 +326,6 @@ def test_lanes_have_at_least_the_room_that_was_asked_for():
         assert layout.num_main * layout.num_slots >= max_cells
         assert layout.num_slots < 2**16
         assert layout.room * 8 <= 2 * 12 * max_cells + 64
-
-
-def test_tumors_stop_at_the_size_that_escapes():
-    """`stop_at_cells`: exact in one lane; the burden stays at the size that was reached."""
-    free = builders.build(birth_rate=0.8, death_rate=0.2)
-    done = simulate(
-        problem(model=free, founders=(Founder(20, 0, 0),), treat_at_cells=None, horizon=20.0,
-                stop_at_cells=500, max_cells=1_000, replicates=6, arms=(Arm("none", ()),))
-    )[""]  # fmt: skip
-    assert np.all(done["status"].data == STOPPED)
-    assert np.all(done["burden"].data[..., -1] == 500)
-    assert np.all(done["end_day"].data < 15)
-    assert len(np.unique(done["end_day"].data)) == 6
 
 
 def test_extinct_tumors_say_when_their_last_cell_died():
