@@ -139,8 +139,8 @@ def test_the_stations_in_the_cell_are_taken_over(problem):
     assert cell.signaling.combination == "loewe"
     same(cell.signaling.need, [0.8, 1, 1, 1, 1, 1])
     same(cell.damage.is_dna, [0, 0, 1, 0, 0, 0])
-    same(cell.damage.alpha, 0.3)
-    same(cell.damage.beta, 0.03)
+    same(cell.damage.alpha, 0.0)
+    same(cell.damage.beta, 0.0)
     same(cell.apoptosis.max_death_rate, [1.2, 0, 3, 0, 0, 0])
     same(cell.apoptosis.death_half_odds, [0.5, 1, 1, 1, 1, 1])
     same(cell.apoptosis.death_hill, [2, 1, 1, 1, 1, 1])
