@@ -37,6 +37,7 @@ from tests.mechanisms import (
     problem_of,
     rates_of,
 )
+from tests.statistics import TooFewSamples
 
 KILLERS = ("tamoxifen", "gemcitabine", "methotrexate", "cisplatin", "paclitaxel")
 DRUGS = ("erlotinib", "crizotinib", *KILLERS, "elacridar", "entinostat")
@@ -295,6 +296,15 @@ def test_a_row_changes_how_many_cells_survive(name):
     assert_follows(on, 0.07)
     assert_follows(off, 0.07)
     assert_more(*((on, off) if row.protects else (off, on)))
+
+
+def test_an_outcome_compared_with_its_own_law_proves_nothing():
+    """The comparison refuses where both sides have one law, and where the difference is the other way."""
+    row = WAYS["repair"]
+    on, off = survivors(row), survivors(row, *row.off)
+    for pair in ((on, on), (off, on)):
+        with pytest.raises(TooFewSamples, match="standard deviations apart only"):
+            assert_more(*pair)
 
 
 def test_a_pump_inhibitor_kills_cells_with_the_pump_and_not_those_with_a_mutated_target():

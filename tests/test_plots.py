@@ -296,15 +296,15 @@ def test_without_a_lineage_clones_lie_side_by_side(tmp_path):
 
 
 def test_the_replicate_that_was_followed_longest_is_shown():
-    """The first of those with the latest living cell that was followed; a stopped one only repeats."""
-    sizes = np.array([[9, 0, 0], [9, 9, -1], [9, 9, 0], [9, 9, 9]]).reshape(1, 1, 4, 3)
+    """Of those with the latest living cell the largest then; a stopped one only repeats."""
+    sizes = np.array([[9, 0, 0], [9, 9, -1], [9, 12, 0], [9, 9, 9]]).reshape(1, 1, 4, 3)
     values = {
         "burden": sizes,
         "time": np.arange(3.0),
         "end_day": np.array([[[1.0, 1.0, 2.0, 0.5]]]),
     }
     root = {name: Variable((), value, "1", name) for name, value in values.items()}
-    assert data.longest_alive(root, 0) == 1
+    assert data.longest_alive(root, 0) == 2
 
 
 def test_a_label_is_placed_where_its_clone_has_room():

@@ -103,11 +103,13 @@ def group_shares(
 
 
 def longest_alive(root: Root, arm: int) -> int:
-    """First of the replicates of an arm in which living cells were followed longest."""
+    """The replicate of an arm that was followed alive longest, of equals the largest in the end."""
     burden, end = root["burden"].data[arm], root["end_day"].data[arm]
     is_alive = (burden > 0) & (root["time"].data <= end[..., None])
     last = np.where(is_alive, np.arange(burden.shape[-1]), -1).max(axis=-1)
-    return int(np.argmax(last.ravel()))
+    last, burden = last.ravel(), burden.reshape(-1, burden.shape[-1])
+    size = np.take_along_axis(burden, np.maximum(last, 0)[:, None], axis=1)[:, 0]
+    return int(np.lexsort((-size, -last))[0])
 
 
 def clones_of(trajectory: Trajectory, arm: int, replicate: int) -> Clones:
