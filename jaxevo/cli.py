@@ -246,7 +246,7 @@ def _keep_compiled() -> None:
     """Keep compiled kernels in the user's cache, in a folder of this kind of processor."""
     import jax  # noqa: PLC0415 - takes a second
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
     cpu = Path("/proc/cpuinfo")
     lines = cpu.read_text(errors="replace").splitlines() if cpu.exists() else []

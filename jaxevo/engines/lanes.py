@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
+from jaxevo import state
 from jaxevo.engines.sampling import Wide, below, exponential, threefry, threshold
 from jaxevo.engines.tables import Steps, Table
 
@@ -295,9 +296,9 @@ def _candidate(
     )
 
 
-def _read(values: Array, at: Int32[Array, " lane"]) -> Array:
+def _read(values: state.Array, at: Int32[Array, " lane"]) -> Array:
     """Entries at places that are known to exist, without a check."""
-    return values.at[at].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return jnp.asarray(values).at[at].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _at_site(values: Float[Array, "site lane"], site: Int32[Array, " lane"]):

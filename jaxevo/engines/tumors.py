@@ -405,11 +405,16 @@ def _intervals(
         jnp.zeros(shape, jnp.int32),
     )
 
+    def table_of(index: int | Int32[Array, ""]) -> Table:
+        return settings.tabulate(world.content, jax.tree.map(lambda x: x[index], grid.inputs))
+
+    first_table = table_of(0)  # of growth, which is without drug, in every interval
+
     def body(carry):
         tumors, outcome, _ = carry
         index = 0 if settings.is_growth else tumors.position[0]
         span = grid.duration[index]
-        table = settings.tabulate(world.content, jax.tree.map(lambda x: x[index], grid.inputs))
+        table = first_table if settings.is_growth else table_of(index)
         begun = _begin(tumors, world.sites, table, span[tumors.arm])
         midway = tumors.is_midway[0]
         begun = jax.tree.map(lambda a, b: a if a is b else jnp.where(midway, a, b), tumors, begun)

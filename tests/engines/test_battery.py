@@ -3,18 +3,28 @@
 import pytest
 
 from jaxevo.engines.tumors import Layout
-from tests.battery import BATTERY, CROWDED
+from tests.battery import BATTERY, CROWDED, SEED
 from tests.kernels import cells_kernel
 from tests.published import PUBLISHED
 
 CRAMPED = Layout(4, 12, 40)  # lanes fill, stall, split and are evened out all the time
 SEVERAL_LANES = ("dsmts_001_01", "frequent_mutation", "switching", "migration", "both_daughters")
+EFFORT = {  # of the default suite, where a check takes long; all of it under the marker `slow`
+    "small_therapy": 0.2,
+    "amplification": 0.2,
+    "two_types": 0.25,
+    "ladder": 0.5,
+    "switching": 0.5,
+    "frequent_mutation": 0.5,
+    "both_daughters": 0.5,
+    "amplification_in_both_daughters": 0.5,
+}
 
 
 @pytest.mark.parametrize("check", BATTERY)
 def test_cells_follow_the_exact_law(check):
     """One exact lane per tumor; the law and its power stand in the check."""
-    BATTERY[check](cells_kernel())
+    BATTERY[check](cells_kernel(), effort=EFFORT.get(check, 1.0))
 
 
 @pytest.mark.parametrize("check", CROWDED)
@@ -26,7 +36,14 @@ def test_crowded_cells_follow_the_law_when_syncs_are_frequent(check):
 @pytest.mark.parametrize("check", SEVERAL_LANES)
 def test_lanes_that_stall_and_split_follow_the_same_law(check):
     """Many short lanes per tumor: splitting, rebalancing and stalling change no law."""
-    BATTERY[check](cells_kernel(CRAMPED, syncs=3))
+    BATTERY[check](cells_kernel(CRAMPED, syncs=3), effort=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", BATTERY)
+def test_cells_follow_the_exact_law_in_larger_samples(check):
+    """Twice the samples of the battery, with another seed."""
+    BATTERY[check](cells_kernel(), seed=SEED + 1, effort=2.0)
 
 
 @pytest.mark.slow
