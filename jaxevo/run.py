@@ -178,12 +178,14 @@ def _limit(found: Trajectory, problem: Problem) -> str | None:
     arm, _, replicate = np.nonzero(root["status"].data == OUT_OF_ROOM)
     if len(arm) == 0:
         return None
-    name, day = root["arm"].data[arm[0]], root["end_day"].data[arm[0], 0, replicate[0]]
+    days = root["end_day"].data[arm, 0, replicate]
+    first = int(np.argmin(days))
+    name, index = root["arm"].data[arm[first]], root["replicate"].data[replicate[first]]
     return (
-        f"{len(arm)} of {root['status'].data.size} tumors ran out of room, the first being replicate "
-        f"{replicate[0]} of arm {name!r} on day {day:.4g}: more than study.max_cells = "
-        f"{problem.max_cells} cells; everything before that day is kept; raise study.max_cells, or "
-        "set tumor.stop_at_cells or a capacity"
+        f"{len(arm)} of {root['status'].data.size} tumors ran out of room for study.max_cells = "
+        f"{problem.max_cells} cells, the first being replicate {index} of arm {str(name)!r} after day "
+        f"{days[first]:.4g}; everything up to then is kept; raise study.max_cells, or set "
+        "tumor.stop_at_cells or a capacity"
     )
 
 

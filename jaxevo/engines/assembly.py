@@ -283,7 +283,9 @@ def _lineage(problem: Problem, num: int, growth: Growth | None, run: ArmRun) -> 
     columns = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     cell = columns.pop("cell")
     columns["genotype"], columns["site_index"] = cell // num_sites, cell % num_sites
-    order = np.lexsort((columns["birth_time"], columns["replicate_index"], columns["arm_index"]))
+    order = np.lexsort(
+        (columns["id"], columns["birth_time"], columns["replicate_index"], columns["arm_index"])
+    )
     described = {
         "arm_index": (np.int32, "1", "arm of the event, -1 before the arms fork"),
         "replicate_index": (np.int32, "1", "position of the replicate on its axis"),

@@ -25,7 +25,8 @@ from jaxevo.model import cast
 
 MAX_INTERVALS = 64  # in one call
 CALL_SECONDS = 0.4  # a call should not take longer, so that signals are heard
-MAX_GROWTH_DAYS = 36525.0
+MAX_GROWTH_DAYS = 36525.0  # of all attempts of a replicate
+MAX_PLACES = 2**31  # for cells on one device: places are numbered in int32
 
 
 class Progress(NamedTuple):
@@ -84,7 +85,15 @@ class _Run:
         model = cast(problem.model, jnp.float32)
         self.world = World(model.sites, (model, jax.jit(all_traits)(model)))
         wanted = tuple(jax.devices()) if devices is None else devices
-        self.devices = wanted[: max(1, len(self.replicates) * len(problem.arms))]
+        num_tumors = len(self.replicates) * len(problem.arms)
+        self.devices = wanted[: max(1, num_tumors)]
+        per_device = -(-num_tumors // len(self.devices)) * self.layout.lanes_per_tumor
+        if (self.layout.num_slots + 1) * per_device >= MAX_PLACES:
+            raise MemoryError(
+                f"{num_tumors} tumors with room for {problem.max_cells} cells each are more than the "
+                f"{MAX_PLACES} places that one device can number; lower study.max_cells or "
+                "study.replicates, or run the replicates in several studies"
+            )
         self.events: list[np.ndarray] = []
         self.births = self.deaths = np.zeros(0, np.int64)
         cell, name = loop.founder_columns(self.layout, problem.founders, self.num_sites)
@@ -166,7 +175,7 @@ class _Run:
             size = int(np.asarray(self.tumors.lanes.count).sum())
             goal = problem.treat_at_cells * num
             self.progress(Progress("growth", float(growth.age.max()), min(size / goal, 1.0), size))
-            if growth.age.max() > MAX_GROWTH_DAYS:
+            if growth.total.max() > MAX_GROWTH_DAYS:
                 raise GrowthError(
                     f"no tumor of {problem.treat_at_cells} cells after {MAX_GROWTH_DAYS:.0f} days; "
                     "raise the birth rate or lower treat_at_cells"
@@ -204,6 +213,7 @@ class _Run:
             if not self._to_mark(m, grid, limits, plan, when, run, pace):
                 break
             recorder.mark(m, when, self.tumors)
+            run.marked = m
         return run.finish(recorder, self.events, self.births, self.deaths)
 
     def _to_mark(

@@ -354,9 +354,9 @@ def _decide(
             which = Wide(*threefry(held.key, (held.interval, counter + jnp.uint32(2))))
             pair = threefry(held.key, (held.interval, counter + jnp.uint32(3)))
             more = threefry(held.key, (held.interval, counter + jnp.uint32(4)))
-            only_one = threshold((1 - any_one) / (2 - any_one))
-            newborn_only = which < only_one
-            parent_only = ~newborn_only & (which < only_one + only_one)
+            is_two = which < threshold(any_one / (2 - any_one))  # of divisions with a mutant
+            is_newborn = (which.low & jnp.uint32(1)) == 0
+            newborn_only, parent_only = ~is_two & is_newborn, ~is_two & ~is_newborn
             newborn = pick(steps.mutations, given, start, Wide(*pair))
             parent = pick(steps.mutations, given, start, Wide(*more))
             is_clone = divides & ~parent_only
@@ -366,8 +366,18 @@ def _decide(
     return _Change(divides, step, parent_step, is_clone, is_parent_clone)
 
 
+def is_splittable(lanes: Lanes, lanes_per_tumor: int) -> Bool[Array, " lane"]:
+    """Full lanes with time left, in tumors in which no lane waits for its log."""
+    waits = jnp.any(is_log_full(lanes).reshape(-1, lanes_per_tumor), axis=1)
+    is_full = (lanes.remaining > 0) & (living(lanes) >= lanes.cell.shape[0])
+    return is_full & ~jnp.repeat(waits, lanes_per_tumor)
+
+
 def split_full(lanes: Lanes, lanes_per_tumor: int) -> tuple[Lanes, Bool[Array, " tumor"]]:
     """Give half of every full lane, with its remaining time, to an empty lane of its tumor.
+
+    A tumor in which a lane waits for its log is left alone until that lane has caught up: when the
+    host comes to fetch a log must not decide who moves where.
 
     Returns:
         The lanes, and which tumors have a full lane but no empty one: those are out of room.
@@ -375,9 +385,9 @@ def split_full(lanes: Lanes, lanes_per_tumor: int) -> tuple[Lanes, Bool[Array, "
     num_slots, num_lanes = lanes.cell.shape
     num_sites = lanes.count.shape[0]
     num_cells = living(lanes)
-    is_full = (lanes.remaining > 0) & (num_cells >= num_slots)
-    is_empty = num_cells == 0
     by_tumor = lambda x: x.reshape(-1, lanes_per_tumor)  # noqa: E731
+    is_full = is_splittable(lanes, lanes_per_tumor)
+    is_empty = num_cells == 0
     rank = lambda mask: jnp.cumsum(by_tumor(mask).astype(jnp.int32), axis=1, dtype=jnp.int32) - 1  # noqa: E731
     full_rank, empty_rank = rank(is_full), rank(is_empty)
     pairs = jnp.minimum(full_rank[:, -1], empty_rank[:, -1]) + 1

@@ -83,7 +83,8 @@ class Growth:
 
     def __init__(self, num: int):
         self.age = np.zeros(num)  # days since the founders of this attempt
-        self.rows: list[tuple[np.ndarray, ...]] = []  # valid, restarts, age at the end, age, size
+        self.total = np.zeros(num)  # days of all attempts
+        self.rows: list[tuple[np.ndarray, ...]] = []
         self.events = np.zeros(0, Event)
         self.attempts = np.zeros(num, np.int64)
 
@@ -96,15 +97,20 @@ class Growth:
             end = self.age + np.where(valid, duration, 0.0)
             restarts = valid & (outcome.status[k, :num] == EXTINCT)
             self.age = np.where(restarts, 0.0, end - np.where(valid, unused, 0.0))
+            self.total += np.where(valid, duration, 0.0)
+            moves = valid & ~restarts & (duration > unused)
             size = np.asarray(outcome.site_count)[k, :, :num].sum(axis=0)
-            self.rows.append((valid, restarts, end, self.age, size))
+            self.rows.append((valid, restarts, moves, end, self.age, size))
 
     def finish(self, events: list[np.ndarray], attempts: np.ndarray) -> None:
         """Line the intervals up by replicate, and keep the clone events of its last attempt."""
         num = len(self.age)
         self.attempts = attempts
+        if not self.rows:  # stopped before the first interval
+            nothing = np.zeros(num, bool)
+            self.rows.append((nothing, nothing, nothing, self.age, self.age, self.age))
         stacked = [np.stack(x) for x in zip(*self.rows, strict=True)]
-        valid, restarts, end, age, size = stacked
+        valid, restarts, moves, end, age, size = stacked
         position = np.cumsum(valid, axis=0) - 1
         tumor = np.broadcast_to(np.arange(num), valid.shape)
         self.end = np.zeros(valid.shape)
@@ -113,9 +119,7 @@ class Growth:
         found = np.concatenate([*events, np.zeros(0, Event)])
         found = found[found["tumor"] < num]
         self.events = found[found["interval"] >= attempt_start[found["tumor"]]]
-        since = np.where(valid, age, 0.0)
-        moved = np.diff(since, axis=0, prepend=0.0) > 0
-        self.is_course = valid & moved & (position >= attempt_start)
+        self.is_course = moves & (position >= attempt_start)
         self.course_day, self.course_size = age - self.age, size
 
     def course(self) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +172,6 @@ class ArmRun:
                 if position + 1 in marks:
                     m = marks[position + 1]
                     self.site_count[m][:, here] = outcome.site_count[k][:, :num][:, here]
-                    self.marked = max(self.marked, m)
             status = outcome.status[k, :num]
             ends = valid & (self.ended < 0) & (self.status == RUNNING) & (status != RUNNING)
             self.ended[ends] = at[ends]
@@ -198,9 +201,11 @@ class ArmRun:
         last = self.when.day[self.marked]
         day = np.full(len(self.ended), last)
         ended = self.ended >= 0
-        day[ended] = self.plan.end[self.ended[ended], arm[ended]] - self.unused[ended]
         full = ended & (self.status == OUT_OF_ROOM)
-        day[full] -= self.plan.duration[self.ended[full], arm[full]]
+        back = np.zeros(len(self.ended))
+        back[ended] = self.unused[ended]
+        back[full] = self.plan.duration[self.ended[full], arm[full]]
+        day[ended] = self.plan.end[self.ended[ended], arm[ended]] - back[ended]
         grown = ~ended & (self.status == OUT_OF_ROOM)
         day[grown] = 0.0
         return day

@@ -274,7 +274,7 @@ def _run_interval(
     """
     per_tumor = settings.layout.lanes_per_tumor
     spread = lambda x: jnp.repeat(x, per_tumor)  # noqa: E731
-    pieces = _pieces(table, span, limits)
+    pieces = _pieces(table, span, limits, settings.layout.num_slots)
 
     def is_granted(tumors: Tumors) -> tuple[Bool[Array, " tumor"], Int32[Array, " tumor"]]:
         lanes = tumors.lanes
@@ -302,17 +302,19 @@ def _run_interval(
 
     def unfinished(tumors: Tumors) -> Bool[Array, ""]:
         held = _hold(tumors, table, limits, settings)
-        is_running = jnp.any(islands.is_running(tumors.lanes, held))
-        return is_running | jnp.any(is_granted(tumors)[0])
+        goes_on = islands.is_running(tumors.lanes, held)
+        goes_on |= islands.is_splittable(tumors.lanes, per_tumor) & spread(tumors.status == RUNNING)
+        return jnp.any(goes_on) | jnp.any(is_granted(tumors)[0])
 
     return jax.lax.while_loop(unfinished, body, tumors)
 
 
-def _pieces(table: Table, span: Float[Array, " arm"], limits: Limits) -> Callable:
+def _pieces(table: Table, span: Float[Array, " arm"], limits: Limits, num_slots: int) -> Callable:
     """How long a tumor of some arm and size may run: span, span/2, span/4, ... or the shortest.
 
     The longest in which it does not pass the target even if no cell dies; close to the target, the
-    time of 0.9 % growth. Sizes are compared as integers, with limits that are computed per arm, so
+    time of 0.9 % growth. Never so long that a lane sees more than about 2^20 candidates, for the sake
+    of its float32 clock. Sizes are compared as integers, with limits that are computed per arm, so
     that a tumor's piece does not depend on its batch.
     """
     fastest = jnp.max(table.max_birth, axis=1)
@@ -320,10 +322,12 @@ def _pieces(table: Table, span: Float[Array, " arm"], limits: Limits) -> Callabl
     largest = limits.target.astype(jnp.float32) * jnp.exp(-fastest[:, None] * lengths)
     safe = jnp.minimum(largest, jnp.float32(2**31 - 128)).astype(jnp.int32)
     shortest = jnp.minimum(span, OVERSHOOT / jnp.maximum(fastest, 1e-30))
+    clock = 2.0**20 / (num_slots * jnp.maximum(table.max_total, 1e-30))
 
     def piece(arm: Int32[Array, " tumor"], total: Int32[Array, " tumor"]):
         longest = jnp.max(jnp.where(total[:, None] <= safe[arm], lengths[arm], 0.0), axis=1)
-        return jnp.maximum(shortest[arm], longest)
+        length = jnp.minimum(jnp.maximum(shortest[arm], longest), clock[arm])
+        return jnp.maximum(length, span[arm] * 2.0**-20)  # so long that the clock moves
 
     return piece
 

@@ -8,7 +8,7 @@ from tests.kernels import cells_kernel
 from tests.published import PUBLISHED
 
 CRAMPED = Layout(4, 12, 40)  # lanes fill, stall, split and are evened out all the time
-SEVERAL_LANES = ("dsmts_001_01", "frequent_mutation", "switching", "migration", "both_daughters")
+SEVERAL_LANES = ("frequent_mutation", "migration", "both_daughters")
 EFFORT = {  # of the default suite, where a check takes long; all of it under the marker `slow`
     "small_therapy": 0.2,
     "amplification": 0.2,
@@ -16,8 +16,9 @@ EFFORT = {  # of the default suite, where a check takes long; all of it under th
     "ladder": 0.5,
     "switching": 0.5,
     "frequent_mutation": 0.5,
-    "both_daughters": 0.5,
-    "amplification_in_both_daughters": 0.5,
+    "both_daughters": 0.25,
+    "amplification_in_both_daughters": 0.25,
+    "migration": 0.5,
 }
 
 

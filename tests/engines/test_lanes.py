@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from jaxevo.engines import lanes as islands
 from jaxevo.engines import tumors as loop
 from jaxevo.engines.base import Founder
 from jaxevo.engines.lanes import Held, Lanes
+from jaxevo.engines.sampling import Wide
 from jaxevo.engines.tables import Steps
 from jaxevo.engines.tumors import BOUND_MARGIN, Layout
-from tests.battery import scenario
+from tests.battery import scenario, steps
 from tests.kernels import read_table, tables_of
+from tests.statistics import FALSE_FAIL
 
 pytestmark = pytest.mark.both_precisions
 NUM_TUMORS = 3
@@ -156,3 +159,36 @@ def test_nothing_happens_where_rates_are_zero():
     """Bound 0: no candidate, no event, no endless loop."""
     lanes = advanced(BOUND_MARGIN, rate=0.0)
     assert int(lanes.births.sum() + lanes.deaths.sum()) == 0
+
+
+def daughters(probability: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which daughters mutate in 2^16 divisions with at least one mutant, both daughters drawing."""
+    num = 2**16
+    case = scenario([1, 0], [1], 1.0, 0.0, steps(2, (0, 1, probability)), both_daughters=True)
+    table = read_table(None, jax.tree.map(lambda x: x[0], tables_of(case)))
+    zeros, none = jnp.zeros(num, jnp.uint32), jnp.zeros(num, bool)
+    lane = jnp.arange(num, dtype=jnp.uint32)
+    held = Held(
+        (lane, zeros + 5), zeros, zeros.astype(jnp.int32), jnp.ones(num), jnp.ones((1, num)),
+        jnp.ones(num, jnp.int32), jnp.zeros(num), lane, jnp.uint32(num),
+    )  # fmt: skip
+    start = Wide(zeros, zeros)
+    change = islands._decide(
+        ~none, none, start, start, jnp.ones(num), jnp.ones(num), zeros, zeros.astype(jnp.int32),
+        zeros.astype(jnp.int32), zeros, held, table, Steps((1,), ()), True,
+    )  # fmt: skip
+    return np.asarray(change.is_clone), np.asarray(change.is_parent_clone)
+
+
+@pytest.mark.parametrize("probability", [1e-9, 2e-8, 1e-3, 0.5])
+def test_both_daughters_mutate_as_rarely_as_they_should(probability):
+    """P(two mutants | one at least) = u/(2 - u), also where float32 cannot tell (1 - u)/(2 - u) from
+    1/2; else the mutant is either daughter with 1/2. Binomial limits at 1e-6; at 2^16 divisions
+    they see a share of 2e-4 where there should be none.
+    """
+    newborn, parent = daughters(probability)
+    assert np.all(newborn | parent)
+    two = stats.binom(len(newborn), probability / (2 - probability))
+    assert two.ppf(FALSE_FAIL / 2) <= np.sum(newborn & parent) <= two.ppf(1 - FALSE_FAIL / 2)
+    either = stats.binom(int(np.sum(newborn ^ parent)), 0.5)
+    assert either.ppf(FALSE_FAIL / 2) <= np.sum(newborn & ~parent) <= either.ppf(1 - FALSE_FAIL / 2)
