@@ -21,15 +21,23 @@ from jaxtyping import Float
 
 from jaxevo.state import Array, Traits
 
-INHERITANCES = ("mutation", "amplification", "epigenetic")
+INHERITANCES = ("mutation", "amplification", "epigenetic", "hierarchy")
 MAX_GENOTYPES = 2**32
 
 
 class Step(NamedTuple):
-    """One alteration moves by one level: `change` is +1 or -1."""
+    """One alteration moves by `change` levels: by +1 or -1, unless a custom law lists its own steps."""
 
     alteration: int
     change: int
+
+
+class Changes(NamedTuple):
+    """Everything that may change a cell's genotype, in the order of the arrays of `Rates`."""
+
+    mutations: tuple[Step, ...]  # at a division, in one daughter or in each of the two
+    switches: tuple[Step, ...]  # at a rate per day
+    differentiations: tuple[Step, ...]  # at a division, in one daughter or in both alike
 
 
 class Genome(eqx.Module):
@@ -66,6 +74,9 @@ class Genome(eqx.Module):
     induced_on_rate: Float[Array, "alteration drug"]  # added at full induction, 1/day
     induced_off_rate: Float[Array, "alteration drug"]
     induction_ec50: Float[Array, "alteration drug"]  # uM
+    asymmetric_probability: Float[Array, " alteration"]  # hierarchy, n -> n + 1, one daughter
+    symmetric_probability: Float[Array, " alteration"]  # hierarchy, n -> n + 1, both daughters
+    own_steps: Changes | None = eqx.field(static=True, default=None)  # of a custom law
 
     @property
     def num_genotypes(self) -> int:
@@ -78,21 +89,36 @@ class Genome(eqx.Module):
         return tuple(math.prod(n + 1 for n in self.max_levels[:j]) for j in range(len(self.names)))
 
     @property
+    def steps(self) -> Changes:
+        """All steps: those of the inheritances, unless a custom law lists its own."""
+        if self.own_steps is not None:
+            return self.own_steps
+        changes = {
+            "mutation": ("mutations", (+1,)),
+            "amplification": ("mutations", (+1, -1)),
+            "epigenetic": ("switches", (+1, -1)),
+            "hierarchy": ("differentiations", (+1,)),
+        }
+        found: dict[str, list[Step]] = {kind: [] for kind in Changes._fields}
+        for j, inheritance in enumerate(self.inheritances):
+            kind, ways = changes[inheritance]
+            found[kind] += [Step(j, change) for change in ways]
+        return Changes(*(tuple(found[kind]) for kind in Changes._fields))
+
+    @property
     def mutations(self) -> tuple[Step, ...]:
         """Steps that happen at a division, in the order of `Rates.mutation_probability`."""
-        steps = []
-        for j, inheritance in enumerate(self.inheritances):
-            if inheritance in ("mutation", "amplification"):
-                steps.append(Step(j, +1))
-            if inheritance == "amplification":
-                steps.append(Step(j, -1))
-        return tuple(steps)
+        return self.steps.mutations
 
     @property
     def switches(self) -> tuple[Step, ...]:
         """Steps that happen at a rate per day, in the order of `Rates.switching_rate`."""
-        epigenetic = [j for j, kind in enumerate(self.inheritances) if kind == "epigenetic"]
-        return tuple(Step(j, change) for j in epigenetic for change in (+1, -1))
+        return self.steps.switches
+
+    @property
+    def differentiations(self) -> tuple[Step, ...]:
+        """Steps down the hierarchy, in the order of `Rates.asymmetric_probability`."""
+        return self.steps.differentiations
 
     @classmethod
     def neutral(
@@ -134,6 +160,8 @@ class Genome(eqx.Module):
             induced_on_rate=zeros((a, d)),
             induced_off_rate=zeros((a, d)),
             induction_ec50=ones((a, d)),
+            asymmetric_probability=zeros(a),
+            symmetric_probability=zeros(a),
         )
 
 

@@ -1,12 +1,15 @@
 """The model, and the one function that all engines share: `rates`."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from jaxevo import drug
-from jaxevo.cell import birth, death, migration, mutation, switching
+from jaxevo.cell import birth, death, hierarchy, migration, mutation, switching
 from jaxevo.cell.birth import BirthParams
 from jaxevo.cell.death import DeathParams
 from jaxevo.cell.mutation import MutationParams
@@ -27,6 +30,26 @@ class Names(eqx.Module):
     targets: tuple[str, ...] = eqx.field(static=True)
 
 
+class Custom(eqx.Module):
+    """A law of the user's own, in place of the stations.
+
+    `rates(params, levels, environment)` returns the `Rates` of one cell with `levels` [alteration] at
+    one site, whose `environment` holds free concentrations (uM), the day, the cells of every class at
+    every site (`population`, classes in rising packed genotype) and the extra variables. Its arrays
+    follow `genome.mutations`, `genome.switches` and `genome.differentiations`.
+
+    `drift(params, day, population, extra, concentration)` returns the change per day of the extra
+    variables, such as immune cells: population [class, site], extra [variable], concentration
+    [site, drug] in uM.
+    """
+
+    rates: Callable[..., Rates] = eqx.field(static=True)
+    params: PyTree = None
+    has_feedback: bool = eqx.field(static=True, default=False)  # reads population or extra
+    drift: Callable[..., Array] | None = eqx.field(static=True, default=None)
+    start: Float[Array, " variable"] = eqx.field(default_factory=lambda: np.zeros(0))
+
+
 class Model(eqx.Module):
     """Everything that can happen to a cell, and how fast. Leaves are float64 NumPy arrays."""
 
@@ -41,6 +64,7 @@ class Model(eqx.Module):
     birth: BirthParams
     death: DeathParams
     mutation: MutationParams
+    custom: Custom | None = None  # if given, `rates` asks it and no station
 
 
 def rates(model: Model, traits: Traits, environment: Environment) -> Rates:
@@ -49,19 +73,54 @@ def rates(model: Model, traits: Traits, environment: Environment) -> Rates:
     Returns:
         Rates in 1/day, mutation probabilities per division.
     """
+    if model.custom is not None:
+        given = model.custom.rates(model.custom.params, traits.levels, environment)
+        return _completed(model, given, environment.concentration.dtype)
     output = drug.remaining_output(model.cellular, traits, environment)
     hill = jax.vmap(jax.vmap(signaling.hill_effect, (0, None, None)))
     b, a = model.birth, model.cellular.apoptosis
     on_birth = signaling.combine(hill(output, b.birth_half_odds, b.birth_hill))
     on_death = signaling.combine(hill(output, a.death_half_odds, a.death_hill))
     drug_induced = apoptosis.drug_death_rate(a, traits, environment, on_death)
+    asymmetric, symmetric = hierarchy.differentiation_probability(model.genome, traits)
     return Rates(
         birth_rate=birth.birth_rate(b, traits, environment, on_birth),
         death_rate=death.death_rate(model.death, traits, drug_induced),
         mutation_probability=mutation.mutation_probability(model.mutation, model.genome, traits),
         switching_rate=switching.switching_rate(model.genome, traits, environment),
         migration_rate=migration.migration_rate(traits, environment),
+        asymmetric_probability=asymmetric,
+        symmetric_probability=symmetric,
     )
+
+
+def _completed(model: Model, given: Rates, dtype) -> Rates:
+    """The rates of a custom law as arrays, with zeros for what it leaves out.
+
+    Raises:
+        ValueError: an array has another length than there are steps of its kind.
+    """
+    steps = model.genome.steps
+    lengths = {
+        "birth_rate": (),
+        "death_rate": (),
+        "mutation_probability": (len(steps.mutations),),
+        "switching_rate": (len(steps.switches),),
+        "migration_rate": (len(model.names.sites),),
+        "asymmetric_probability": (len(steps.differentiations),),
+        "symmetric_probability": (len(steps.differentiations),),
+    }
+    complete = {}
+    for name, shape in lengths.items():
+        value = jnp.asarray(getattr(given, name), dtype)
+        if value.shape == (0,):
+            value = jnp.zeros(shape, dtype)
+        if value.shape != shape:
+            raise ValueError(
+                f"{name} of the custom rates has shape {value.shape}; expected {shape}"
+            )
+        complete[name] = value
+    return Rates(**complete)
 
 
 def environment_at(
@@ -69,8 +128,12 @@ def environment_at(
     site: int | Int[Array, ""],
     concentration: Float[Array, " drug"],
     crowding_factor: float | Scalar = 1.0,
+    **surroundings: Array,
 ) -> Environment:
-    """The environment of one site, at free concentrations in uM."""
+    """The environment of one site, at free concentrations in uM.
+
+    `surroundings` are the `day`, `population` and `extra` of `Environment`, for a custom law.
+    """
     sites = cast(model.sites, concentration.dtype)
     return Environment(
         concentration=concentration,
@@ -78,6 +141,7 @@ def environment_at(
         growth_factor=sites.growth_factor[site],
         shielded_share=sites.shielded_share[site],
         migration_rate=sites.migration_rate[site],
+        **surroundings,
     )
 
 

@@ -1,8 +1,9 @@
 """The nouns that every station shares: what a cell is, where it is, how fast things happen to it.
 
 Axis words in array types: cell, class, site, drug, pump, alteration, target, route, mutation, switch,
-replicate, arm, time. One unit system inside: days, micromolar, liters, cells. A *route* is a target
-through which a bypass signals, or, as the last route, one that no drug reaches.
+differentiation, variable, replicate, arm, time. One unit system inside: days, micromolar, liters,
+cells. A *route* is a target through which a bypass signals, or, as the last route, one that no drug
+reaches.
 """
 
 from typing import TypeAlias
@@ -14,6 +15,11 @@ from jaxtyping import Float
 
 Array: TypeAlias = jax.Array | np.ndarray  # parameters are NumPy until an engine casts them
 Scalar: TypeAlias = Float[Array, ""]
+
+
+def _nothing():
+    """A field that is empty unless it is given."""
+    return eqx.field(default_factory=lambda: np.zeros(0))
 
 
 class Traits(eqx.Module):
@@ -45,6 +51,10 @@ class Environment(eqx.Module):
     growth_factor: Scalar  # support by fibroblasts, times the birth rate
     shielded_share: Scalar  # share of drug-induced death that fibroblasts prevent, 0..1
     migration_rate: Float[Array, " site"]  # to every other site, 1/day; 0 to itself
+    # what a law of the user's own may read as well (`model.Custom`); empty for the stations
+    day: Scalar = eqx.field(default_factory=lambda: np.zeros(()))  # since the start of treatment
+    population: Float[Array, "class site"] = eqx.field(default_factory=lambda: np.zeros((0, 0)))
+    extra: Float[Array, " variable"] = eqx.field(default_factory=lambda: np.zeros(0))
 
 
 class Rates(eqx.Module):
@@ -52,6 +62,9 @@ class Rates(eqx.Module):
 
     birth_rate: Scalar  # divisions, 1/day
     death_rate: Scalar  # deaths of every cause, 1/day
-    mutation_probability: Float[Array, " mutation"]  # per division, in genome.mutations order
-    switching_rate: Float[Array, " switch"]  # 1/day, in genome.switches order
-    migration_rate: Float[Array, " site"]  # 1/day
+    mutation_probability: Float[Array, " mutation"] = _nothing()  # per division, genome.mutations
+    switching_rate: Float[Array, " switch"] = _nothing()  # 1/day, in genome.switches order
+    migration_rate: Float[Array, " site"] = _nothing()  # 1/day; may be empty where no cell moves
+    # per division, in genome.differentiations order
+    asymmetric_probability: Float[Array, " differentiation"] = _nothing()  # one daughter changes
+    symmetric_probability: Float[Array, " differentiation"] = _nothing()  # both daughters change

@@ -17,10 +17,10 @@ def trajectory(
 ) -> Trajectory:
     """All variables of the study, with units and long names."""
     num = len(replicates)
-    root = _names(problem, replicates)
+    root = names(problem, replicates)
     root |= _sizes(problem, num, run)
     root |= _outcomes(problem, num, run, growth)
-    root |= _drugs(problem, run)
+    root |= drugs(problem, run.when)
     root |= _clones(problem, num, run)
     groups = {"": root, "lineage": _lineage(problem, num, growth, run)}
     if run.recorder.cells:
@@ -40,7 +40,8 @@ def trajectory_bytes(problem: Problem, when: Marks) -> int:
     return sizes + clones + 8 * num_arms * times * num_drugs * (num_sites + 1)
 
 
-def _names(problem: Problem, replicates: range) -> dict[str, Variable]:
+def names(problem: Problem, replicates: range) -> dict[str, Variable]:
+    """What the axes of a trajectory stand for."""
     model = problem.model
     lists = {
         "arm": tuple(arm.name for arm in problem.arms),
@@ -58,7 +59,9 @@ def _names(problem: Problem, replicates: range) -> dict[str, Variable]:
     )  # fmt: skip
     index = np.arange(replicates.start, replicates.stop)
     found["replicate"] = Variable(("replicate",), index, "1", "index of the replicate")
-    found["patient"] = Variable(("patient",), np.zeros(1, np.int64), "1", "index of the patient")
+    found["patient"] = Variable(
+        ("patient",), np.arange(len(problem.models)), "1", "index of the patient"
+    )
     return found
 
 
@@ -87,9 +90,6 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
             classes[:, r] = np.rint(flat).astype(np.int64).reshape(arms * num, len(tracked))
     others = np.where(unknown, -1, burden - classes.sum(axis=2))
     classes = np.where(unknown[:, :, None], -1, classes)
-    genome = problem.model.genome
-    levels = np.asarray(genotype.unpack(genome, tracked))
-    labels = np.array([genotype.label(genome, int(g)) for g in tracked], dtype=np.str_)
     time = (*TUMOR, "time")
     return {
         "time": Variable(("time",), day, "d", "time since the start of treatment"),
@@ -101,6 +101,16 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
         "other_classes_count": Variable(
             time, shaped(others), "cells", "living cells of all classes that are not tracked"
         ),
+        **class_names(problem, tracked),
+    }
+
+
+def class_names(problem: Problem, tracked: np.ndarray) -> dict[str, Variable]:
+    """The tracked classes (packed genotypes), their levels and their labels."""
+    genome = problem.model.genome
+    levels = np.asarray(genotype.unpack(genome, tracked))
+    labels = np.array([genotype.label(genome, int(g)) for g in tracked], dtype=np.str_)
+    return {
         "class": Variable(("class",), tracked, "1", "packed genotype of the class"),
         "class_genotype": Variable(
             ("class", "alteration"), levels.astype(np.int64), "1", "level of each alteration"
@@ -165,8 +175,8 @@ def _outcomes(
     return found
 
 
-def _drugs(problem: Problem, run: ArmRun) -> dict[str, Variable]:
-    """Concentrations on a grid of their own, and the doses between records."""
+def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
+    """Concentrations (of `problem.model`) on a grid of their own, and the doses between records."""
     model, horizon = problem.model, problem.horizon
     times = multiples(problem.record.concentration_every, horizon)
     blood, site = [], []
@@ -176,7 +186,7 @@ def _drugs(problem: Problem, run: ArmRun) -> dict[str, Variable]:
         start = np.searchsorted(given.edges, times[:-1] - 1e-9)
         blood.append(np.concatenate([found.blood[start, 0], found.blood[-1:, 1]]))
         site.append(np.concatenate([found.site[start, 0], found.site[-1:, 1]]))
-    record_days = run.when.day[run.when.is_record]
+    record_days = when.day[when.is_record]
     dose = np.stack(
         [_dose_mg(arm.doses, record_days, len(model.names.drugs)) for arm in problem.arms]
     )

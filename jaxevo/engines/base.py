@@ -16,12 +16,52 @@ class Founder(NamedTuple):
     site: int
 
 
+class Immigration(NamedTuple):
+    """Cells that come from outside, such as metastatic seeding: `cells` at a time, at a rate."""
+
+    events_per_day: float
+    genotype: int = 0
+    site: int = 0
+    cells: int = 1  # per event
+
+
+class Jump(NamedTuple):
+    """What happens to every cell at one moment: surgery, radiation, or both.
+
+    A cell survives with the kept fraction of its site, times the survival of `gray` Gy of radiation
+    (`drug.damage`); each cell on its own.
+    """
+
+    day: float
+    kept_fraction: tuple[float, ...] | None = None  # [site], 0..1; None keeps all
+    gray: float = 0.0
+
+
 class Arm(NamedTuple):
     """One treatment: what is given from day 0 on."""
 
     name: str
     doses: tuple[Dose, ...]
     levels: tuple[Level, ...] = ()
+    jumps: tuple[Jump, ...] = ()
+
+
+class Relapse(NamedTuple):
+    """Which relapse is meant (see MODEL.md): what the `extinction` engine computes.
+
+    kind "survival": any living cell on the day; "detection": the soft detection
+    1 - E[exp(-Z/detection_cells)] on the day; "first_passage": a detection hazard of
+    `detection_rate` per day and `detection_cells` cells, from day `assessed_from` on.
+    """
+
+    kind: str = "survival"
+    detection_cells: float = 1e9
+    assessed_from: float = 0.0
+    detection_rate: float = 1.0
+
+
+class Refused(ValueError):
+    """An engine cannot represent the model; the sentence says why, and what could be done."""
 
 
 class Record(NamedTuple):
@@ -49,6 +89,16 @@ class Problem(NamedTuple):
     treat_at_cells: int | None = None  # day 0 is when the tumor has this many cells
     stop_at_cells: int | None = None  # a tumor that reaches this is not followed further
     record: Record = Record()
+    patients: tuple[Model, ...] = ()  # the model of each virtual patient; empty: one, with `model`
+    immigration: tuple[Immigration, ...] = ()
+    max_alterations: int | None = None  # of a tracked class, beyond a founder; None: all
+    exact_below: int = 100  # `clones`: a tumor with fewer cells is followed event by event
+    relapse: Relapse = Relapse()
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The model of every patient; all share names, genome steps and other static parts."""
+        return self.patients or (self.model,)
 
 
 class Variable(NamedTuple):

@@ -1,0 +1,317 @@
+"""Process: one tumor's law over time, as the engines that count cells read it.
+
+Time runs in intervals; in each the rates of every type are held at their time average (`drug.course`
+says over which nodes), and at its start every cell may have to survive a jump (surgery, radiation).
+Equal intervals, such as the weeks of a steady state, share one row of rates.
+
+`planned` makes the processes of all arms and patients of a problem, stacked on a leading axis *law*
+(law = arm * num_patients + patient). Without feedback rates are rows of a table; births are slowed by
+crowding where the engine asks `speeds_at`. A custom law with feedback has no table: `speeds_at` and
+`drift_at` evaluate it with the counts of the moment.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxevo.drug import damage
+from jaxevo.drug.course import NODES, WEIGHTS
+from jaxevo.drug.schedule import merge_times
+from jaxevo.engines.base import Arm, Problem
+from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
+from jaxevo.engines.network import Network, Speeds, class_traits, crowded, network, speeds
+from jaxevo.model import Model, cast
+from jaxevo.state import Array, Traits
+
+DIGITS = 10  # concentrations that agree to so many digits are tabulated once
+ROWS_PER_CALL = 64
+
+
+class Process(eqx.Module):
+    """One tumor's law (float64); engines stack several on a leading axis."""
+
+    net: Network
+    model: Model  # its sites crowd; its custom law has the feedback
+    traits: Traits  # [class, ...]
+    start: Float[Array, " interval"]  # day
+    duration: Float[Array, " interval"]  # days; 0 pads
+    which: Int[Array, " interval"]  # row of `speeds`, or of `concentration` with feedback
+    speeds: Speeds | None  # [row, ...]; None with feedback
+    concentration: Float[Array, "row node site drug"] | None  # with feedback, uM
+    kept: Float[Array, "interval type"]  # survival of the jump at the start of the interval
+    immigration: Float[Array, " source"]  # events per day, in the order of `net.immigrants`
+
+    @property
+    def has_feedback(self) -> bool:
+        """Whether a custom law reads the counts or extra variables."""
+        return self.speeds is None
+
+
+class Timeline(NamedTuple):
+    """The intervals of all laws (NumPy). Between two marks every law has equally many."""
+
+    start: np.ndarray  # [interval, law] days
+    duration: np.ndarray  # [interval, law] days; 0 pads
+    of_mark: np.ndarray  # [mark] number of intervals before the mark
+
+
+def speeds_at(
+    process: Process,
+    interval: Int[Array, ""],
+    count: Float[Array, " type"],
+    extra: Float[Array, " variable"],
+) -> Speeds:
+    """Rates of every type in one interval, at these counts: crowded, or by the custom law."""
+    row = process.which[interval]
+    if process.speeds is not None:
+        now = jax.tree.map(lambda x: x[row], process.speeds)
+        return crowded(now, process.net, process.model.sites, count)
+    days = process.start[interval] + process.duration[interval] * jnp.asarray(NODES)
+    concentration = process.concentration[row]
+    return speeds(
+        process.model, process.net, process.traits, concentration, jnp.asarray(WEIGHTS), days,
+        count, extra,
+    )  # fmt: skip
+
+
+def drift_at(
+    process: Process,
+    interval: Int[Array, ""],
+    day: Float[Array, ""],
+    count: Float[Array, " type"],
+    extra: Float[Array, " variable"],
+) -> Float[Array, " variable"]:
+    """Change of the extra variables per day; empty without a drift."""
+    custom = process.model.custom
+    if custom is None or custom.drift is None:
+        return jnp.zeros_like(extra)
+    net = process.net
+    population = count[: net.num_inside].reshape(-1, net.num_sites)
+    drug = jnp.tensordot(
+        jnp.asarray(WEIGHTS), process.concentration[process.which[interval]], axes=1
+    )
+    return jnp.asarray(custom.drift(custom.params, day, population, extra, drug))
+
+
+def first_extra(process: Process) -> Float[Array, " variable"]:
+    """The extra variables at the start."""
+    custom = process.model.custom
+    return jnp.zeros(0) if custom is None else jnp.asarray(custom.start)
+
+
+# --- from a problem --------------------------------------------------------------------------------
+
+
+def problem_network(problem: Problem) -> Network:
+    """The types that the founders and immigrants of a problem can reach."""
+    founders = [founder.genotype for founder in problem.founders]
+    sources = [(row.genotype, row.site, row.cells) for row in problem.immigration]
+    return network(problem.model, founders, problem.max_alterations, sources)
+
+
+def planned(
+    problem: Problem, when: Marks, *, cut_at_doses: bool, patients: range | None = None
+) -> tuple[Timeline, Process]:
+    """The processes of all arms and patients, stacked on a leading axis law; call under x64.
+
+    Args:
+        problem: the study.
+        when: marks at which every law must end an interval.
+        cut_at_doses: whether a dose ends an interval; if not, rates are averaged over its doses, and
+            intervals end at syncs, marks, jumps, and where a prescribed level changes.
+        patients: which patients, default all.
+    """
+    net = problem_network(problem)
+    chosen = range(len(problem.models)) if patients is None else patients
+    courses: dict = {}
+    plans = []
+    for arm in problem.arms:
+        for patient in chosen:
+            model = problem.models[patient]
+            plans.append(_one(problem, model, net, arm, when, cut_at_doses, courses))
+    widths = np.max([np.diff(p.before) for p in plans], axis=0, initial=0)
+    of_mark = np.concatenate([[0], np.cumsum(widths)]).astype(int)
+    rows = max(p.num_rows for p in plans)
+    aligned = [_aligned(p, of_mark, rows) for p in plans]
+    stacked = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(leaf) for leaf in x]), *aligned)
+    timeline = Timeline(
+        np.stack([np.asarray(p.start) for p in aligned], axis=1),
+        np.stack([np.asarray(p.duration) for p in aligned], axis=1),
+        of_mark,
+    )
+    return timeline, stacked
+
+
+def growth_process(problem: Problem, patient: int = 0) -> Process:
+    """One interval of length `sync` without drug: the law of growth before treatment."""
+    net = problem_network(problem)
+    model = problem.models[patient]
+    arm = Arm("growth", ())
+    day = np.array([0.0, problem.sync])
+    when = Marks(day, *(np.ones(2, bool),) * 3)
+    short = problem._replace(horizon=problem.sync)
+    plan = _one(short, model, net, arm, when, True, {})
+    return _aligned(plan, np.array([0, 1]), plan.num_rows)
+
+
+class _Plan(NamedTuple):
+    """One law before it is padded."""
+
+    process: Process
+    before: np.ndarray  # [mark] intervals before each mark
+    num_rows: int
+
+
+def _one(problem, model, net, arm, when, cut_at_doses, courses) -> _Plan:
+    """The law of one arm for one patient."""
+    cuts = [jump.day for jump in arm.jumps if 0 < jump.day < problem.horizon]
+    sync_days = merge_times(multiples(problem.sync, problem.horizon), when.day, np.array(cuts))
+    given = arm_inputs(model, arm, sync_days)
+    has_feedback = model.custom is not None and model.custom.has_feedback
+    edges = given.edges
+    if not cut_at_doses and not has_feedback:
+        changes = [t for level in arm.levels for t in (level.start, level.end)]
+        inside = [t for t in changes if 0 < t < problem.horizon]
+        edges = merge_times(sync_days, np.array(inside))
+    site = _cached_course(model, arm, given, courses)
+    if model.custom is None:
+        fine, fine_rows = _unique_rows(site)
+    else:  # it may read the day
+        fine = fine_rows = np.arange(len(site))
+    cast64 = cast(model, jnp.float64)
+    traits = class_traits(cast64, net)
+    owner = np.searchsorted(edges[1:], given.edges[1:] - 1e-9)  # coarse interval of every fine one
+    length = np.diff(given.edges)
+    if has_feedback:
+        table, concentration, which = None, site[fine], fine_rows
+    else:
+        days = given.edges[:-1, None] + length[:, None] * NODES
+        table, which = _averaged(
+            cast64, net, traits, (site[fine], days[fine]), fine_rows, owner, length
+        )
+        concentration = None
+        if model.custom is not None and model.custom.drift is not None:
+            concentration = site[fine]
+    kept = np.ones((len(edges) - 1, net.num_types))
+    for jump in arm.jumps:
+        if jump.day < problem.horizon:
+            at = int(np.argmin(np.abs(edges[:-1] - jump.day)))
+            kept[at] *= _survival(cast64, net, traits, jump)
+    process = Process(
+        net=net,
+        model=cast64,
+        traits=traits,
+        start=edges[:-1],
+        duration=np.diff(edges),
+        which=which,
+        speeds=table,
+        concentration=concentration,
+        kept=kept,
+        immigration=np.array([row.events_per_day for row in problem.immigration], float),
+    )
+    before = np.searchsorted(edges, when.day - 1e-9)
+    num_rows = len(fine) if has_feedback else len(table.birth)
+    return _Plan(process, before, num_rows)
+
+
+def _cached_course(model, arm, given, courses) -> np.ndarray:
+    """Concentrations at the sites, [interval, node, site, drug]; equal patients share a course."""
+    parts = (model.plasma, model.delivery, model.cellular.transport, model.molar_mass,
+             model.bioavailability)  # fmt: skip
+    key = (arm.name, *(np.asarray(x).tobytes() for x in jax.tree.leaves(parts)))
+    if key not in courses:
+        courses[key] = arm_course(model, given).site
+    return courses[key]
+
+
+def _unique_rows(site: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of intervals with different concentrations, and for every interval which of them."""
+    flat = site.reshape(len(site), -1)
+    scale = np.maximum(np.abs(flat).max(axis=0, initial=0.0), 1e-300)
+    rounded = np.round(flat / scale, DIGITS)
+    _, first, inverse = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1)
+
+
+@partial(jax.jit, static_argnums=1)
+def _tabulated(model: Model, net: Network, traits: Traits, concentration, days) -> Speeds:
+    weights = jnp.asarray(WEIGHTS, concentration.dtype)
+    each = lambda c, now: speeds(model, net, traits, c, weights, now)  # noqa: E731
+    return jax.vmap(each)(concentration, days)
+
+
+def _averaged(model, net, traits, inputs, fine_rows, owner, length):
+    """Speeds of every different interval, and which interval has which."""
+    num_rows = len(inputs[0])
+    padded = -(-num_rows // ROWS_PER_CALL) * ROWS_PER_CALL
+    if num_rows < ROWS_PER_CALL:
+        padded = 1 << (num_rows - 1).bit_length()
+    fill = lambda x: np.concatenate([x, np.repeat(x[:1], padded - num_rows, axis=0)])  # noqa: E731
+    filled = [fill(x) for x in inputs]
+    parts = []
+    for i in range(0, padded, ROWS_PER_CALL):
+        now = (jnp.asarray(x[i : i + ROWS_PER_CALL]) for x in filled)
+        parts.append(jax.tree.map(np.asarray, _tabulated(model, net, traits, *now)))
+    fine = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    starts = np.searchsorted(owner, np.arange(owner[-1] + 1))
+    parts_of = np.split(np.arange(len(owner)), starts[1:])
+    names: dict[tuple, int] = {}
+    which, weights = [], []
+    for part in parts_of:
+        share = np.round(length[part] / length[part].sum(), 12)
+        mixed: dict[int, float] = {}
+        for row, weight in zip(fine_rows[part], share, strict=True):
+            mixed[int(row)] = mixed.get(int(row), 0.0) + float(weight)
+        name = tuple(sorted((row, round(weight, 11)) for row, weight in mixed.items()))
+        if name not in names:
+            names[name] = len(names)
+            weights.append(mixed)
+        which.append(names[name])
+
+    def mix(leaf: np.ndarray) -> np.ndarray:
+        return np.stack([sum(w * leaf[row] for row, w in mixed.items()) for mixed in weights])
+
+    return jax.tree.map(mix, fine), np.array(which)
+
+
+def _survival(model: Model, net: Network, traits: Traits, jump) -> np.ndarray:
+    """Probability that a cell of each type survives a jump."""
+    alive = np.ones((len(net.genotypes), net.num_sites))
+    if jump.gray > 0:
+        dose = jnp.asarray(jump.gray, jnp.float64)
+        each = jax.vmap(damage.radiation_survival, (None, 0, None))
+        alive *= np.asarray(each(model.cellular.damage, traits, dose))[:, None]
+    if jump.kept_fraction is not None:
+        alive *= np.asarray(jump.kept_fraction)[None, :]
+    outside = np.ones(net.num_types - net.num_inside)
+    return np.concatenate([alive.reshape(-1), outside])
+
+
+def _aligned(plan: _Plan, of_mark: np.ndarray, num_rows: int) -> Process:
+    """The same law with intervals and rows padded to those of all laws."""
+    p, total = plan.process, int(of_mark[-1])
+    start, duration = np.zeros(total), np.zeros(total)
+    which, kept = np.zeros(total, np.int32), np.ones((total, p.kept.shape[1]))
+    for m in range(len(of_mark) - 1):
+        here = slice(plan.before[m], plan.before[m + 1])
+        at = slice(of_mark[m], of_mark[m] + here.stop - here.start)
+        start[at], duration[at] = p.start[here], p.duration[here]
+        which[at], kept[at] = p.which[here], p.kept[here]
+        rest = slice(at.stop, of_mark[m + 1])
+        start[rest] = p.start[here.stop - 1] + p.duration[here.stop - 1]
+        which[rest] = p.which[here.stop - 1]
+
+    def longer(leaf):
+        leaf = np.asarray(leaf)
+        return np.concatenate([leaf, np.repeat(leaf[:1], num_rows - len(leaf), axis=0)])
+
+    table = None if p.speeds is None else jax.tree.map(longer, p.speeds)
+    concentration = None if p.concentration is None else longer(p.concentration)
+    return Process(
+        p.net, p.model, p.traits, start, duration, which, table, concentration, kept, p.immigration
+    )
