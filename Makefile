@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 HAS_GPU := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)
 RUN_READY := $(if $(HAS_GPU),$(VENV)/.with-cuda13,$(VENV)/.with-test)
 
-.PHONY: help venv run test test-slow test-x64 lint bench
+.PHONY: help venv run test test-slow test-x64 lint bench selftest validation-page
 .DELETE_ON_ERROR:
 
 help:
@@ -20,7 +20,9 @@ help:
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-x64   the fast tests again, with 64-bit JAX"
 	@echo "make lint       style, layers, types"
-	@echo "make bench      cells kernel against the C++ yardstick (needs g++)"
+	@echo "make bench      every engine's kernel against its yardstick in the same run (needs g++)"
+	@echo "make selftest   exact laws on this machine, on every engine"
+	@echo "make validation-page   run all validation cases and write docs/validation.md"
 
 venv: $(VENV)/.with-test
 
@@ -51,5 +53,14 @@ lint: $(VENV)/.with-dev
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/.with-test
+bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/percell.py
+	$(BIN)/python benchmarks/clones.py
+	$(BIN)/python benchmarks/extinction.py
+
+selftest: $(RUN_READY)
+	$(BIN)/jaxevo selftest
+
+validation-page: $(VENV)/.with-test
+	$(BIN)/python -m tests.validation.page > docs/validation.md.new
+	mv docs/validation.md.new docs/validation.md

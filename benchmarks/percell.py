@@ -62,7 +62,7 @@ def time_cells(num_cells: int, p_event: float) -> Timing:
     import jax
     import jax.numpy as jnp
 
-    from jaxevo.engines import tumors as loop
+    from jaxevo.engines import timeloop, tumors
     from jaxevo.engines.base import Founder
     from jaxevo.engines.tables import Steps, Table
     from jaxevo.sites import SiteParams
@@ -76,44 +76,47 @@ def time_cells(num_cells: int, p_event: float) -> Timing:
         mutated=full(0, rows),
         other_rates=full(0, rows, 0),
         mutation_probability=full(0, rows, 0),
+        differentiated=full(0, rows),
+        asymmetric=full(0, rows, 0),
+        symmetric=full(0, rows, 0),
         max_birth=full(rate, 1, 1),
         max_rest=full(rate, 1, 1),
         max_total=full(2 * rate, 1),
     )
-    layout = loop.Layout.of(round(1.1 * num_cells))
-    settings = loop.Settings(lambda table, _: table, layout, Steps((), ()), False, False, 64)
-    run = loop.compiled(settings, (jax.devices()[0],))
+    layout = tumors.Layout.of(round(1.1 * num_cells))
+    settings = timeloop.Settings(lambda table, _: table, layout, Steps((), ()), False, False, 64)
+    run = timeloop.compiled(settings, (jax.devices()[0],))
     sites = SiteParams("none", full(jnp.inf, 1), full(1, 1), full(0, 1), full(0, 1, 1))
     steps, limit = num_steps(num_cells, p_event), 2**31 - 1
-    grid = loop.Grid(full(1, steps, 1), ())
-    limits = loop.Limits(jnp.int32(layout.num_slots), jnp.int32(limit))
+    grid = timeloop.Grid(full(1, steps, 1), ())
+    limits = timeloop.Limits(jnp.int32(layout.num_slots), jnp.int32(limit))
     none = (jnp.zeros((1, 1), jnp.uint32), jnp.zeros((1, 1), jnp.uint32), jnp.zeros((1, 1)))
     each = [num_cells // rows + (g < num_cells % rows) for g in range(rows)]
     founders = tuple(Founder(count, g, 0) for g, count in enumerate(each))
 
     def population(seed: int):
-        fresh = loop.new_tumors(layout, founders, 1, seed, range(1), 1)
-        return jax.block_until_ready(loop.fork(fresh, 1, 1, 1))
+        fresh = tumors.new_tumors(layout, founders, 1, seed, range(1), 1)
+        return jax.block_until_ready(tumors.fork(fresh, 1, 1, 1))
 
-    def finish(tumors, last: int):
-        while int(tumors.position[0]) < last:
+    def finish(cells, last: int):
+        while int(cells.position[0]) < last:
             most = jnp.int32(64)
-            tumors, _ = run(
-                tumors, loop.World(sites, table), grid, none, limits, jnp.int32(last), most
+            cells, _ = run(
+                cells, timeloop.World(sites, table), grid, none, limits, jnp.int32(last), most
             )
-        return jax.block_until_ready(tumors)
+        return jax.block_until_ready(cells)
 
     began = time.perf_counter()
     finish(population(99), 1)
     compile_seconds = time.perf_counter() - began
     timing = Timing([], [], 0, 0, 0, compile_seconds)
     for seed in range(REPEATS):
-        tumors = population(seed)
+        cells = population(seed)
         cpu, wall = time.process_time(), time.perf_counter()
-        tumors = finish(tumors, steps)
+        cells = finish(cells, steps)
         timing.cpu_ns.append((time.process_time() - cpu) / (num_cells * steps) * 1e9)
         timing.wall_ns.append((time.perf_counter() - wall) / (num_cells * steps) * 1e9)
-        lanes = tumors.lanes
+        lanes = cells.lanes
         timing = timing._replace(
             births=timing.births + int(lanes.births.sum()),
             deaths=timing.deaths + int(lanes.deaths.sum()),

@@ -1,11 +1,20 @@
-"""jaxevo: drug resistance in tumors, simulated cell by cell."""
+"""jaxevo: drug resistance in tumors, one model read by four engines."""
 
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxevo.config import Study, StudyError, load_study
-    from jaxevo.engines.base import Arm, Founder, Problem, Record, Trajectory, Variable
+    from jaxevo.custom import custom_model
+    from jaxevo.engines.base import (
+        Arm,
+        Founder,
+        Problem,
+        Record,
+        Refused,
+        Trajectory,
+        Variable,
+    )
     from jaxevo.engines.cells import Progress
     from jaxevo.model import Model, rates
     from jaxevo.plots import draw_all
@@ -22,12 +31,14 @@ _HOME = {
     "Progress": "engines.cells",
     "Rates": "state",
     "Record": "engines.base",
+    "Refused": "engines.base",
     "RunResult": "run",
     "Study": "config",
     "StudyError": "config",
     "Traits": "state",
     "Trajectory": "engines.base",
     "Variable": "engines.base",
+    "custom_model": "custom",
     "draw_all": "plots",
     "load_study": "config",
     "plan": "run",
@@ -48,12 +59,14 @@ __all__ = [
     "Progress",
     "Rates",
     "Record",
+    "Refused",
     "RunResult",
     "Study",
     "StudyError",
     "Traits",
     "Trajectory",
     "Variable",
+    "custom_model",
     "draw_all",
     "load_study",
     "plan",

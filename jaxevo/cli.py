@@ -1,12 +1,13 @@
-"""Command line: `jaxevo run STUDY`, `check STUDY`, `info`.
+"""Command line: `jaxevo run STUDY`, `check STUDY`, `info`, `selftest`.
 
-Exit codes: 0 done, 2 bad input (one sentence on stderr), 3 a limit was reached (room, memory), 4 a
-result could not be stored, 130 and 143 after SIGINT and SIGTERM. What brings JAX is imported where it
-is needed, so that a bad study is refused at once.
+Exit codes: 0 done, 1 a check of the selftest failed, 2 bad input (one sentence on stderr), 3 a limit
+was reached (room, memory), 4 a result could not be stored, 130 and 143 after SIGINT and SIGTERM. What
+brings JAX is imported where it is needed, so that a bad study is refused at once.
 """
 
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -21,22 +22,25 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from jaxevo.config import Study, StudyError, load_study
+from jaxevo.config.load import place_of
 from jaxevo.config.sentences import hint
 from jaxevo.config.tables import ENGINES
 
 if TYPE_CHECKING:
     from jaxevo.engines.cells import Progress
     from jaxevo.run import Plan, RunResult
+    from jaxevo.selftest import Result
 
 DEVICES = ("cpu", "gpu")
-BAD_INPUT, LIMIT, STORAGE = 2, 3, 4
+FAILED, BAD_INPUT, LIMIT, STORAGE = 1, 2, 3, 4
+SAMPLERS = ("cells", "clones")  # engines that draw replicates
 SIGNALLED = 128  # plus the number of the signal
 
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Drug resistance in tumors, simulated cell by cell.",
+    help="Drug resistance in tumors: cell by cell, clone by clone, on average, or as a probability.",
 )
 
 
@@ -53,6 +57,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value, such as study.seed=8."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(metavar="|".join(ENGINES), help="How to simulate, instead of study.engine."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -64,9 +72,7 @@ def run(
     ] = None,
     settings: Settings = None,
     device: Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="How to simulate, instead of study.engine.")
-    ] = None,
+    engine: Engine = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -74,10 +80,8 @@ def run(
     if device is not None and device not in DEVICES:
         raise Stop(BAD_INPUT, f"--device {device}: expected {' or '.join(DEVICES)}")
     loaded = _load(study, settings, engine)
-    with _folder(out, Path(study).stem) as folder:
-        from jaxevo.run import plan  # noqa: PLC0415 - brings JAX
-
-        planned = plan(loaded.problem())
+    with _folder(out, Path(study).stem) as folder, _refusals(study, settings, engine):
+        planned = _plan(loaded)
         _check_resources(planned, folder, device)
         is_silent = quiet or as_json
         if not is_silent:
@@ -99,12 +103,13 @@ def run(
 
 
 @app.command()
-def check(study: StudyFile, settings: Settings = None, as_json: Json = False) -> None:
+def check(
+    study: StudyFile, settings: Settings = None, engine: Engine = None, as_json: Json = False
+) -> None:
     """Check a study and print what it would take: intervals, rows, memory, disk."""
-    loaded = _load(study, settings, None)
-    from jaxevo.run import plan  # noqa: PLC0415 - brings JAX
-
-    planned = plan(loaded.problem())
+    loaded = _load(study, settings, engine)
+    with _refusals(study, settings, engine):
+        planned = _plan(loaded)
     if as_json:
         names = [arm.name for arm in loaded.arms]
         intervals = dict(zip(names, planned.intervals, strict=True))
@@ -128,6 +133,26 @@ def info(as_json: Json = False) -> None:
     else:
         table["devices"] = ", ".join(table["devices"])
         typer.echo("\n".join(f"{name:<18} {value}" for name, value in table.items()))
+
+
+@app.command()
+def selftest(as_json: Json = False) -> None:
+    """Compare this installation with exact laws, on every engine; takes up to two minutes."""
+    from jaxevo import selftest as cases  # noqa: PLC0415 - brings JAX
+
+    _keep_compiled()
+    is_shown = not as_json and sys.stderr.isatty()
+    results = cases.run(progress=_count_cases if is_shown else None)
+    if as_json:
+        passed = all(result.is_passed for result in results)
+        table = {"is_passed": passed, "cases": [_case_table(result) for result in results]}
+        typer.echo(_json(table))
+    else:
+        typer.echo(_cases_text(results))
+    failed = [result.case for result in results if not result.is_passed]
+    if failed:
+        names = ", ".join(dict.fromkeys(failed))
+        raise Stop(FAILED, f"{len(failed)} of {len(results)} checks fail: {names}")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -156,6 +181,25 @@ def _load(file: str, settings: list[str] | None, engine: str | None) -> Study:
         raise Stop(BAD_INPUT, f"--engine {engine}: expected {known}{hint(engine, ENGINES)}")
     chosen = [] if engine is None else [f'study.engine="{engine}"']
     return load_study(file, [*(settings or []), *chosen])
+
+
+def _plan(study: Study) -> "Plan":
+    from jaxevo.run import plan  # noqa: PLC0415 - brings JAX
+
+    return plan(study.problem(), study.study.engine)
+
+
+@contextmanager
+def _refusals(file: str, settings: list[str] | None, engine: str | None) -> Iterator[None]:
+    """An engine that cannot represent the study ends the command with its sentence."""
+    from jaxevo.engines.base import Refused  # noqa: PLC0415 - brings JAX
+
+    try:
+        yield
+    except Refused as refusal:
+        place = place_of(file, settings or [], ("study", "engine"))
+        where = place if engine is None else f"--engine {engine}"
+        raise Stop(BAD_INPUT, f"{where}: key `study.engine`: {refusal}") from None
 
 
 @contextmanager
@@ -205,7 +249,9 @@ def _check_resources(plan: "Plan", folder: Path, device: str | None) -> None:
         raise Stop(
             LIMIT,
             f"the study takes {_size(plan.memory_bytes)} of memory, and there are {_size(memory)}; "
-            "lower study.max_cells, study.replicates or the number of levels of alterations",
+            "lower study.max_cells, study.replicates or the number of levels of alterations"
+            if plan.engine == "cells"
+            else "lower study.replicates, patients.count or study.max_alterations, or record less",
         )
     free = shutil.disk_usage(folder).free
     if plan.disk_bytes > free:
@@ -295,13 +341,23 @@ def _plan_text(study: Study, plan: "Plan") -> str:
         f"{arm.name} ({number:,} intervals)"
         for arm, number in zip(study.arms, plan.intervals, strict=True)
     ]
-    sites, replicates = len(study.sites), study.study.replicates
-    room = f"{plan.lanes:,} lanes and room for {plan.cells_of_room:,} cells each"
+    sites, genotypes = len(study.sites), plan.rows // len(study.sites)
+    rest = f" and {plan.rows % sites} for what leaves them" if plan.rows % sites else ""
+    many = [f"{len(arms)} arms"]
+    if study.patients.count > 1:
+        many.append(f"{study.patients.count:,} patients")
+    if plan.engine in SAMPLERS:
+        many.append(f"{study.study.replicates:,} replicates")
+    room = ""
+    if plan.lanes is not None:
+        room = f", {plan.lanes:,} lanes and room for {plan.cells_of_room:,} cells each"
+    what = "tumors" if plan.engine in SAMPLERS else "courses"
     lines = [
         study.study.title,
+        f"  engine  {plan.engine}",
         f"  arms    {', '.join(arms)}",
-        f"  classes {plan.rows // sites:,} genotypes x {sites} sites = {plan.rows:,} rows",
-        f"  tumors  {plan.tumors:,} ({len(arms)} arms x {replicates:,} replicates), {room}",
+        f"  classes {genotypes:,} genotypes x {sites} sites{rest} = {plan.rows:,} rows",
+        f"  {what:<7} {plan.tumors:,} ({' x '.join(many)}){room}",
         f"  memory  {_size(plan.memory_bytes)}",
         f"  disk    {_size(plan.disk_bytes)}",
     ]
@@ -309,21 +365,59 @@ def _plan_text(study: Study, plan: "Plan") -> str:
 
 
 def _result_text(result: "RunResult") -> str:
-    lines = []
-    for name, arm in result.summary.items():
-        burden = arm["burden_at_end"]
-        cells = (
-            "no tumor followed to its end" if burden is None else f"{burden:.4g} cells at the end"
-        )
-        shares = [
-            f"{arm[key]:.1%} {word}"
-            for key, word in (("extinct_fraction", "extinct"), ("resistant_fraction", "resistant"))
-            if arm[key] is not None
-        ]
-        lines.append(f"{name}: {', '.join([cells, *shares])}")
+    lines = [f"{name}: {_arm_text(arm)}" for name, arm in result.summary.items()]
     lines.append(f"trajectory: {result.trajectory_path}")
     lines += [f"picture: {path}" for path in result.pictures]
     return "\n".join(lines)
+
+
+def _arm_text(arm: dict[str, Any]) -> str:
+    """What came out in one arm, in words."""
+    if "relapse_probability" in arm:
+        parts = [f"relapse with probability {arm['relapse_probability']:.4g}"]
+        if arm["mean_relapse_free_days"] is not None:
+            parts.append(f"{arm['mean_relapse_free_days']:.4g} days without on average")
+        return f"{', '.join(parts)} ({arm['closure']})"
+    burden, sd = arm["burden_at_end"], arm.get("burden_at_end_sd")
+    parts = ["no tumor followed to its end" if burden is None else f"{burden:.4g} cells at the end"]
+    if sd is not None:
+        parts = [f"{burden:.4g} cells expected at the end, standard deviation {sd:.4g}"]
+    if arm.get("stopped_fraction"):
+        parts.append(f"{arm['stopped_fraction']:.1%} reached tumor.stop_at_cells")
+    shares = (("extinct_fraction", "extinct"), ("resistant_fraction", "resistant"))
+    parts += [f"{arm[key]:.1%} {word}" for key, word in shares if arm.get(key) is not None]
+    if arm.get("leaked_cells"):
+        parts.append(f"{arm['leaked_cells']:.4g} cells left the classes (study.max_alterations)")
+    return ", ".join(parts)
+
+
+def _count_cases(done: int, total: int, text: str) -> None:
+    """One line on a terminal that says which case is at work."""
+    typer.echo(f"\r\x1b[K{done}/{total} {text}" if done < total else "\r\x1b[K", nl=False, err=True)
+
+
+def _cases_text(results: "list[Result]") -> str:
+    """One line per check: case, engine, what, expected, obtained, tolerance, verdict."""
+    rows = [("case", "engine", "quantity", "expected", "obtained", "tolerance", "")]
+    for x in results:
+        verdict = "ok" if x.is_passed else "FAILS"
+        numbers = (f"{x.expected:.8g}", f"{x.obtained:.8g}")
+        rows.append((x.case, x.engine, x.quantity, *numbers, x.tolerance, verdict))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    passed = sum(result.is_passed for result in results)
+    return "\n".join([*lines, f"{passed} of {len(results)} checks passed"])
+
+
+def _case_table(result: "Result") -> dict[str, Any]:
+    """A result as JSON has it: numbers that are not finite are null."""
+    table = dict(result._asdict())
+    for name in ("expected", "obtained"):
+        table[name] = float(table[name]) if math.isfinite(table[name]) else None
+    return table | {"is_passed": bool(result.is_passed)}
 
 
 def _result_table(result: "RunResult") -> dict[str, Any]:

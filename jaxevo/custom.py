@@ -11,7 +11,9 @@ Classes are the levels of the named alterations; a tumor without mutants has the
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
@@ -118,8 +120,13 @@ def custom_model(
         birth=BirthParams(zero, *(none,) * 3),
         death=DeathParams(zero),
         mutation=MutationParams(mutating_daughters, np.ones(())),
-        custom=Custom(rates, params, has_feedback, drift, np.asarray(start, float)),
+        custom=Custom(rates, jax.tree.map(_as_float, params), has_feedback, drift, np.asarray(start, float)),
     )  # fmt: skip
+
+
+def _as_float(number):
+    """Whole numbers of Python as what rates are made of."""
+    return float(number) if type(number) is int else number
 
 
 def _prescribed(num_drugs: int) -> PlasmaParams:
@@ -129,5 +136,6 @@ def _prescribed(num_drugs: int) -> PlasmaParams:
 
 
 def _with_steps(genome: Genome, steps: Changes) -> Genome:
-    fields = {name: getattr(genome, name) for name in Genome.__dataclass_fields__}
-    return Genome(**fields | {"own_steps": steps})
+    fields: dict[str, Any] = {name: getattr(genome, name) for name in Genome.__dataclass_fields__}
+    fields["own_steps"] = steps
+    return Genome(**fields)

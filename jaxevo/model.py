@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Bool, Float, Int, PyTree
 
 from jaxevo import drug
 from jaxevo.cell import birth, death, hierarchy, migration, mutation, switching
@@ -34,8 +34,9 @@ class Custom(eqx.Module):
     """A law of the user's own, in place of the stations.
 
     `rates(params, levels, environment)` returns the `Rates` of one cell with `levels` [alteration] at
-    one site, whose `environment` holds free concentrations (uM), the day, the cells of every class at
-    every site (`population`, classes in rising packed genotype) and the extra variables. Its arrays
+    one site, whose `environment` holds free concentrations (uM), the position of the site, the day, the
+    cells of every class at every site (`population`, classes in rising packed genotype) and the extra
+    variables. Its arrays
     follow `genome.mutations`, `genome.switches` and `genome.differentiations`.
 
     `drift(params, day, population, extra, concentration)` returns the change per day of the extra
@@ -75,7 +76,7 @@ def rates(model: Model, traits: Traits, environment: Environment) -> Rates:
     """
     if model.custom is not None:
         given = model.custom.rates(model.custom.params, traits.levels, environment)
-        return _completed(model, given, environment.concentration.dtype)
+        return _completed(model, given, traits.levels, environment.concentration.dtype)
     output = drug.remaining_output(model.cellular, traits, environment)
     hill = jax.vmap(jax.vmap(signaling.hill_effect, (0, None, None)))
     b, a = model.birth, model.cellular.apoptosis
@@ -94,21 +95,26 @@ def rates(model: Model, traits: Traits, environment: Environment) -> Rates:
     )
 
 
-def _completed(model: Model, given: Rates, dtype) -> Rates:
+def _completed(model: Model, given: Rates, levels: Float[Array, " alteration"], dtype) -> Rates:
     """The rates of a custom law as arrays, with zeros for what it leaves out.
+
+    A step that would leave the levels of its alteration never happens, whatever the law says.
 
     Raises:
         ValueError: an array has another length than there are steps of its kind.
     """
     steps = model.genome.steps
+    kinds = {
+        "mutation_probability": steps.mutations,
+        "switching_rate": steps.switches,
+        "asymmetric_probability": steps.differentiations,
+        "symmetric_probability": steps.differentiations,
+    }
     lengths = {
         "birth_rate": (),
         "death_rate": (),
-        "mutation_probability": (len(steps.mutations),),
-        "switching_rate": (len(steps.switches),),
         "migration_rate": (len(model.names.sites),),
-        "asymmetric_probability": (len(steps.differentiations),),
-        "symmetric_probability": (len(steps.differentiations),),
+        **{name: (len(moves),) for name, moves in kinds.items()},
     }
     complete = {}
     for name, shape in lengths.items():
@@ -120,7 +126,18 @@ def _completed(model: Model, given: Rates, dtype) -> Rates:
                 f"{name} of the custom rates has shape {value.shape}; expected {shape}"
             )
         complete[name] = value
+    for name, moves in kinds.items():
+        if moves:
+            complete[name] = jnp.where(_is_inside(model.genome, moves, levels), complete[name], 0.0)
     return Rates(**complete)
+
+
+def _is_inside(genome: Genome, moves, levels: Float[Array, " alteration"]) -> Bool[Array, " move"]:
+    """Whether each step ends at a level that its alteration has."""
+    which, change = np.array(moves).T
+    top = jnp.asarray(np.array(genome.max_levels)[which], levels.dtype)
+    end = levels[which] + jnp.asarray(change, levels.dtype)
+    return (end >= 0) & (end <= top)
 
 
 def environment_at(
@@ -141,6 +158,7 @@ def environment_at(
         growth_factor=sites.growth_factor[site],
         shielded_share=sites.shielded_share[site],
         migration_rate=sites.migration_rate[site],
+        site=jnp.asarray(site),
         **surroundings,
     )
 

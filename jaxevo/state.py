@@ -11,7 +11,7 @@ from typing import TypeAlias
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Array: TypeAlias = jax.Array | np.ndarray  # parameters are NumPy until an engine casts them
 Scalar: TypeAlias = Float[Array, ""]
@@ -20,6 +20,11 @@ Scalar: TypeAlias = Float[Array, ""]
 def _nothing():
     """A field that is empty unless it is given."""
     return eqx.field(default_factory=lambda: np.zeros(0))
+
+
+def _as_array(value):
+    """A plain number, which a law of the user's own may return, as an array."""
+    return np.asarray(value, float) if isinstance(value, int | float) else value
 
 
 class Traits(eqx.Module):
@@ -52,6 +57,7 @@ class Environment(eqx.Module):
     shielded_share: Scalar  # share of drug-induced death that fibroblasts prevent, 0..1
     migration_rate: Float[Array, " site"]  # to every other site, 1/day; 0 to itself
     # what a law of the user's own may read as well (`model.Custom`); empty for the stations
+    site: Int[Array, ""] = eqx.field(default_factory=lambda: np.zeros((), np.int32))  # its position
     day: Scalar = eqx.field(default_factory=lambda: np.zeros(()))  # since the start of treatment
     population: Float[Array, "class site"] = eqx.field(default_factory=lambda: np.zeros((0, 0)))
     extra: Float[Array, " variable"] = eqx.field(default_factory=lambda: np.zeros(0))
@@ -60,8 +66,8 @@ class Environment(eqx.Module):
 class Rates(eqx.Module):
     """How fast things happen to ONE cell at ONE site: the one language of all engines."""
 
-    birth_rate: Scalar  # divisions, 1/day
-    death_rate: Scalar  # deaths of every cause, 1/day
+    birth_rate: Scalar = eqx.field(converter=_as_array)  # divisions, 1/day
+    death_rate: Scalar = eqx.field(converter=_as_array)  # deaths of every cause, 1/day
     mutation_probability: Float[Array, " mutation"] = _nothing()  # per division, genome.mutations
     switching_rate: Float[Array, " switch"] = _nothing()  # 1/day, in genome.switches order
     migration_rate: Float[Array, " site"] = _nothing()  # 1/day; may be empty where no cell moves

@@ -12,7 +12,9 @@ smallest error to detect by its root: 1 in the default suite, 10 with fresh seed
 for the slow twin.
 
 `BATTERY` is quick (about 2e7 events each at most) and is what the rivals are held against; `CROWDED`
-needs a kernel that knows `capacity`. The printed cases in their full size are in `tests.published`.
+needs a kernel that knows `capacity`, `HIERARCHY` one that knows `asymmetric` and `symmetric`, `SEEDED`
+one that knows `arrivals`, `CUT` one that knows `kept`. The printed cases in their full size are in
+`tests.published`.
 All together make less than 100 assertions: a right kernel fails one of them in 1e-4 of the runs.
 """
 
@@ -48,6 +50,11 @@ class Scenario:
     switching: np.ndarray  # [segment, class, class] from, to; diagonal 0
     migration: np.ndarray  # [site, site] from, to; diagonal 0
     capacity: np.ndarray  # [site] cells, logistic crowding of births; infinite: none
+    asymmetric: np.ndarray  # [class, class] from, to; diagonal 0; per division, one daughter
+    symmetric: np.ndarray  # [class, class] from, to; diagonal 0; per division, both daughters
+    arrivals: np.ndarray  # [segment, class, site] immigration, events per day
+    batch: np.ndarray  # [class, site] cells per event
+    kept: np.ndarray  # [segment, class, site] survival of every cell at the start of the segment
     both_daughters: bool = False
     stop_at: int | None = None  # a tumor that has this many cells is not followed further
 
@@ -56,13 +63,19 @@ class Scenario:
         num_classes, num_sites = self.founders.shape
         same_class, same_site = np.eye(num_classes), np.eye(num_sites)
         moves = np.kron(same_class, self.migration)
+        by_type = lambda table: table.reshape(len(self.durations), -1)  # noqa: E731
         return laws.Process(
             self.durations,
-            self.birth.reshape(len(self.durations), -1),
-            self.death.reshape(len(self.durations), -1),
+            by_type(self.birth),
+            by_type(self.death),
             np.kron(self.mutation, same_site),
             np.stack([np.kron(switch, same_site) + moves for switch in self.switching]),
             self.both_daughters,
+            np.kron(self.asymmetric, same_site),
+            np.kron(self.symmetric, same_site),
+            by_type(self.arrivals),
+            self.batch.ravel(),
+            by_type(self.kept),
         )
 
 
@@ -70,14 +83,17 @@ Kernel = Callable[[Scenario, int, int], np.ndarray]
 Check = Callable[..., None]
 BATTERY: dict[str, Check] = {}
 CROWDED: dict[str, Check] = {}
+HIERARCHY: dict[str, Check] = {}
+SEEDED: dict[str, Check] = {}
+CUT: dict[str, Check] = {}
 
 
 def scenario(
     founders, durations, birth, death, mutation=0.0, switching=0.0, migration=0.0, **options
 ) -> Scenario:
     """A `Scenario` from anything that broadcasts to its tables; founders [class] or [class, site]."""
-    founders = np.atleast_1d(founders)
-    founders = founders[:, None] if founders.ndim == 1 else founders
+    by_class = lambda table: table[:, None] if table.ndim == 1 else table  # noqa: E731
+    founders = by_class(np.atleast_1d(founders))
     durations = np.atleast_1d(np.asarray(durations, float))
     num_classes, num_sites = founders.shape
     shape = (len(durations), num_classes, num_sites)
@@ -91,6 +107,11 @@ def scenario(
         full(switching, len(durations), num_classes, num_classes),
         full(migration, num_sites, num_sites),
         full(options.pop("capacity", np.inf), num_sites),
+        full(options.pop("asymmetric", 0.0), num_classes, num_classes),
+        full(options.pop("symmetric", 0.0), num_classes, num_classes),
+        full(options.pop("arrivals", 0.0), *shape),
+        np.broadcast_to(by_class(np.asarray(options.pop("batch", 1))), shape[1:]),
+        full(options.pop("kept", 1.0), *shape),
         **options,
     )
 
@@ -479,3 +500,109 @@ def check_logistic_crowding(kernel: Kernel, seed: int = SEED, effort: float = 1.
     n, wide = replicates(50_000, effort)
     cells = kernel(DISH, n, seed).sum((1, 2))
     assert_law(cells, laws.Logistic(1.0, 0.5, 20).law(10, 6), detect=0.023 * wide)
+
+
+# --- hierarchy, immigration, jumps -----------------------------------------------------------------
+
+STEM = scenario(
+    [3, 0, 0],
+    [4],
+    [[1.0], [0.8], [0.3]],
+    [[0.3], [0.3], [0.5]],
+    steps(3, (0, 2, 0.04), (1, 2, 0.05)),
+    asymmetric=steps(3, (0, 1, 0.3)),
+    symmetric=steps(3, (0, 1, 0.2), (1, 2, 0.3)),
+)
+STEM_BOTH = replace(STEM, both_daughters=True)
+
+
+def check_stem(kernel, case, seed, effort):
+    """The law of each class and of all cells."""
+    n, wide = replicates(50_000, effort)
+    cells = kernel(case, n, seed)[:, :, 0]
+    for kind, weights in enumerate(np.eye(3, dtype=int).tolist()):
+        assert_law(cells[:, kind], law_of(case, *weights), detect=0.03 * wide)
+    assert_law(cells.sum(1), law_of(case, 1, 1, 1), detect=0.03 * wide)
+
+
+@register(HIERARCHY)
+def check_hierarchy(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
+    """E07 with divisions that differentiate one daughter (.3) or both (.2), beside mutations."""
+    check_stem(kernel, STEM, seed, effort)
+
+
+@register(HIERARCHY)
+def check_hierarchy_and_both_daughters(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
+    """The same where each daughter of a division that does not differentiate may mutate."""
+    check_stem(kernel, STEM_BOTH, seed, effort)
+
+
+TWO_SOURCES = scenario(
+    [0, 2],
+    [2, 3],
+    [[0.4], [0.2]],
+    [[[0.5], [0.3]], [[0.2], [0.6]]],
+    steps(2, (0, 1, 0.1)),
+    arrivals=[[0.7], [0.3]],
+    batch=[6, 1],
+)
+
+
+@register(SEEDED)
+def check_batch_immigration(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
+    """Six cells of one class at a time and one of another, which branch on: the whole laws.
+
+    Generating function exp(int sum_j r_j (q_j^n_j - 1) dt); Athreya & Ney 1972, chapter VI.7.
+    """
+    n, wide = replicates(50_000, effort)
+    cells = kernel(TWO_SOURCES, n, seed)[:, :, 0]
+    for kind, weights in enumerate([(1, 0), (0, 1)]):
+        assert_law(cells[:, kind], law_of(TWO_SOURCES, *weights), detect=0.03 * wide)
+    assert_law(cells.sum(1), law_of(TWO_SOURCES, 1, 1), detect=0.03 * wide)
+
+
+NO_FOUNDER = scenario([0], [6], 0.0, 0.6, arrivals=0.5, batch=4)
+
+
+@register(SEEDED)
+def check_batches_alone(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
+    """As V10 004-01: no founder, batches of four that only die; empty tumors are filled again."""
+    n, wide = replicates(50_000, effort)
+    cells = kernel(NO_FOUNDER, n, seed).sum((1, 2))
+    law = law_of(NO_FOUNDER, 1)
+    assert_probability(cells == 0, law.probability(0), detect=0.016 * wide)
+    assert_mean(cells, law, detect=0.1 * wide)
+    assert_variance(cells, law, detect=0.08 * wide)
+    assert_law(cells, law, detect=0.028 * wide)
+
+
+CUT_TWICE = scenario(
+    [30, 5],
+    [3, 2, 2],
+    0.5,
+    [[0.4], [0.2]],
+    steps(2, (0, 1, 0.1)),
+    kept=[[[1.0], [1.0]], [[0.3], [0.6]], [[0.5], [1.0]]],
+)
+
+
+@register(CUT)
+def check_jump(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
+    """Two jumps between intervals of growth: each cell survives on its own; the whole laws."""
+    n, wide = replicates(50_000, effort)
+    cells = kernel(CUT_TWICE, n, seed)[:, :, 0]
+    for kind, weights in enumerate([(1, 0), (0, 1)]):
+        assert_law(cells[:, kind], law_of(CUT_TWICE, *weights), detect=0.03 * wide)
+    assert_law(cells.sum(1), law_of(CUT_TWICE, 1, 1), detect=0.03 * wide)
+
+
+RARELY_KEPT = scenario([[40, 3]], [1e-6], 0.0, 0.0, kept=[[[0.01, 0.0]]])
+
+
+@register(CUT)
+def check_jump_of_few_cells(kernel: Kernel, seed: int = SEED, effort: float = 1.0):
+    """Of 40 cells each survives with .01 at one site, of 3 none at the other: Binomial, and 0."""
+    n, wide = replicates(50_000, effort)
+    cells = kernel(RARELY_KEPT, n, seed)
+    claim(not cells[:, :, 1].any(), "no cell survives with probability 0")
+    assert_law(cells.sum((1, 2)), law_of(RARELY_KEPT, 1, 0), detect=0.02 * wide)

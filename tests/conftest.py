@@ -1,6 +1,8 @@
 """What holds in every test: shapes and types are checked, no silent promotion, CPU unless asked."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 # Before jax and matplotlib are imported: no windows, and no surprise when a GPU is there.
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -19,6 +21,8 @@ install_import_hook("jaxevo", "beartype.beartype")
 # Same examples in every run; compilation makes the first one slow.
 hypothesis.settings.register_profile("jaxevo", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("jaxevo")
+
+MANY_MAPS = 20_000  # of memory; Linux gives a process 65,530, and compiled programs take some each
 
 NO_GPU = "needs an NVIDIA GPU, and JAX sees none (install the extra cuda13 where there is one)"
 
@@ -43,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and not has_gpu():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs() -> Iterator[None]:
+    """Forget compiled programs before a process runs out of memory maps, which kills it."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxevo.engines import timeloop
 from jaxevo.engines import tumors as loop
+from jaxevo.engines.arrivals import Batches, Sources
 from jaxevo.engines.base import Founder
 from jaxevo.engines.tables import Steps, Table
-from jaxevo.engines.tumors import Grid, Layout, Limits, Settings, World
+from jaxevo.engines.timeloop import Grid, Limits, Settings, World
+from jaxevo.engines.tumors import Layout
 from jaxevo.sites import SiteParams
 from tests.battery import Scenario
 
@@ -27,7 +30,15 @@ def steps_of(scenario: Scenario) -> tuple[Steps, np.ndarray, np.ndarray]:
     switching = np.array(switching, int).reshape(-1, 2)
     change = lambda table: tuple(int(j - i) * num_sites for i, j in table)  # noqa: E731
     moves = tuple(range(num_sites)) if num_sites > 1 else ()
-    return Steps(change(mutating), change(switching) + moves), mutating, switching
+    differentiating = differentiating_pairs(scenario)
+    steps = Steps(change(mutating), change(switching) + moves, change(differentiating))
+    return steps, mutating, switching
+
+
+def differentiating_pairs(scenario: Scenario) -> np.ndarray:
+    """Classes [step, (from, to)] between which divisions differentiate."""
+    any_way = scenario.asymmetric + scenario.symmetric
+    return np.argwhere(any_way > 0).reshape(-1, 2)
 
 
 def tables_of(scenario: Scenario) -> dict[str, jax.Array]:
@@ -45,6 +56,14 @@ def tables_of(scenario: Scenario) -> dict[str, jax.Array]:
     any_mutation = mutation.sum(axis=1)
     if scenario.both_daughters:
         any_mutation = any_mutation * (2 - any_mutation)
+    pairs = differentiating_pairs(scenario)
+    differentiates = lambda table: np.where(  # noqa: E731
+        row_class[:, None] == pairs[:, 0], table[pairs[:, 0], pairs[:, 1]], 0.0
+    )
+    asymmetric, symmetric = map(differentiates, (scenario.asymmetric, scenario.symmetric))
+    differentiated = asymmetric.sum(axis=1) + symmetric.sum(axis=1)
+    if scenario.both_daughters:
+        any_mutation = any_mutation * (1 - differentiated)
     birth = scenario.birth
     rest = scenario.death + other.sum(axis=2).reshape(birth.shape)
     spread = lambda x: np.broadcast_to(x, (num_segments, *x.shape))  # noqa: E731
@@ -55,6 +74,9 @@ def tables_of(scenario: Scenario) -> dict[str, jax.Array]:
         "mutated": spread(any_mutation),
         "other_rates": other,
         "mutation_probability": spread(mutation),
+        "differentiated": spread(differentiated),
+        "asymmetric": spread(asymmetric),
+        "symmetric": spread(symmetric),
         "max_birth": birth.max(axis=1)[:, None, :],
         "max_rest": rest.max(axis=1)[:, None, :],
         "max_total": (birth + rest).max(axis=(1, 2))[:, None],
@@ -105,26 +127,42 @@ def run(
     ones, zeros = jnp.ones(num_sites, jnp.float32), jnp.zeros(num_sites, jnp.float32)
     sites = SiteParams(crowding, capacity, ones, zeros, jnp.zeros((num_sites, num_sites)))
     steps, *_ = steps_of(scenario)
-    settings = Settings(read_table, layout, steps, scenario.both_daughters, False, 64)
+    coming, sources = arrivals_of(scenario)
+    settings = Settings(read_table, layout, steps, scenario.both_daughters, False, 64, coming)
     duration = np.repeat(scenario.durations / syncs, syncs)[:, None]
     tables = jax.tree.map(lambda x: jnp.repeat(x, syncs, axis=0), tables_of(scenario))
-    grid = Grid(jnp.asarray(duration, jnp.float32), tables)
+    jump = np.full((len(duration), 1), -1)
+    jump[::syncs, 0] = np.arange(len(scenario.durations))
+    kept = scenario.kept.reshape(len(scenario.durations), -1)
+    grid = Grid(jnp.asarray(duration, jnp.float32), tables, jnp.asarray(jump, jnp.int32))
+    world = World(sites, None, sources, jnp.asarray(kept, jnp.float32))
+    if (kept == 1).all():
+        grid, world = Grid(grid.duration, tables), World(sites, None, sources)
     target = scenario.stop_at or NO_LIMIT
     ceiling = min(layout.num_slots, target) if layout.lanes_per_tumor == 1 else layout.num_slots
     limits = Limits(jnp.int32(ceiling), jnp.int32(target))
     template = (jnp.zeros((1, 1), jnp.uint32), jnp.zeros((1, 1), jnp.uint32), jnp.zeros((1, 1)))
     last = len(duration)
-    step = loop.compiled(settings, (jax.devices()[0],))
+    step = timeloop.compiled(settings, (jax.devices()[0],))
     while int(tumors.position[0]) < last:
-        tumors, _ = step(
-            tumors, World(sites, None), grid, template, limits, jnp.int32(last), jnp.int32(64)
-        )
+        tumors, _ = step(tumors, world, grid, template, limits, jnp.int32(last), jnp.int32(64))
         tumors = tumors._replace(
             lanes=tumors.lanes._replace(logged=jnp.zeros_like(tumors.lanes.logged))
         )
     if np.any(np.asarray(tumors.status) == loop.OUT_OF_ROOM):
         return None
     return counts(tumors, num_classes * num_sites).reshape(-1, num_classes, num_sites)
+
+
+def arrivals_of(scenario: Scenario) -> tuple[Batches, Sources | None]:
+    """What comes from outside, at rates that are the same in all segments."""
+    num_sites = scenario.founders.shape[1]
+    places = [p for p in np.ndindex(scenario.founders.shape) if scenario.arrivals[0][p] > 0]
+    if not scenario.arrivals.any():
+        return (), None
+    assert (scenario.arrivals == scenario.arrivals[0]).all(), "the engine's rates do not change"
+    coming = tuple((k * num_sites + s, int(scenario.batch[k, s])) for k, s in places)
+    return coming, Sources.of(np.array([scenario.arrivals[0][p] for p in places]))
 
 
 def counts(tumors: loop.Tumors, num_rows: int) -> np.ndarray:

@@ -8,11 +8,17 @@ conventions:
     one    with probability u_ij one of the two daughters is j, the other is i
     both   each daughter on its own is j with probability u_ij
 
+A division differentiates instead with probability a_ij (asymmetric: one daughter is j, the other i) or
+v_ij (symmetric: both daughters are j); then it makes no mutation. Cells of type j come from outside in
+batches of n_j at r_j events per day (a Poisson process), and at the start of a segment each cell of
+type i survives with probability k_i, on its own.
+
 Types are the pairs (class, site); conversion is switching and migration. Sources: Kendall 1948,
-10.1214/aoms/1177730285 (one type); Athreya & Ney, Branching Processes (1972), chapter V (many).
-Days, rates per day, cells.
+10.1214/aoms/1177730285 (one type); Athreya & Ney, Branching Processes (1972), chapter V (many), and
+VI.7 (immigration). Days, rates per day, cells.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -102,24 +108,47 @@ class Process(NamedTuple):
     death: np.ndarray  # [segment, type]
     mutation: np.ndarray  # [type, type] from, to; diagonal 0; per division, or per daughter if both
     conversion: np.ndarray  # [segment, type, type] from, to; diagonal 0; 1/day
-    both_daughters: bool = False
+    both_daughters: bool
+    asymmetric: np.ndarray  # [type, type] from, to; diagonal 0; per division
+    symmetric: np.ndarray  # [type, type] from, to; diagonal 0; per division
+    arrivals: np.ndarray  # [segment, type] immigration events per day
+    batch: np.ndarray  # [type] cells per event
+    kept: np.ndarray  # [segment, type] survival at the start of the segment
 
 
 def process(
-    durations, birth, death, mutation=None, conversion=None, both_daughters=False
+    durations,
+    birth,
+    death,
+    mutation=None,
+    conversion=None,
+    both_daughters=False,
+    asymmetric=None,
+    symmetric=None,
+    arrivals=None,
+    batch=1,
+    kept=1.0,
 ) -> Process:
-    """A `Process` from anything that broadcasts; mutation and conversion are none if left out."""
+    """A `Process` from anything that broadcasts to its tables; what is left out does not happen."""
     durations = np.atleast_1d(np.asarray(durations, float))
     birth, death = np.broadcast_arrays(np.atleast_1d(birth), np.atleast_1d(death))
-    shape = (len(durations), birth.shape[-1])
-    zeros = np.zeros((shape[1], shape[1]))
+    segments, types = len(durations), birth.shape[-1]
+
+    def full(table, *shape):
+        return np.broadcast_to(np.asarray(0.0 if table is None else table, float), shape)
+
     return Process(
         durations,
-        np.broadcast_to(birth, shape).astype(float),
-        np.broadcast_to(death, shape).astype(float),
-        zeros if mutation is None else np.asarray(mutation, float),
-        np.broadcast_to(zeros if conversion is None else conversion, (shape[0], *zeros.shape)),
+        full(birth, segments, types),
+        full(death, segments, types),
+        full(mutation, types, types),
+        full(conversion, segments, types, types),
         both_daughters,
+        full(asymmetric, types, types),
+        full(symmetric, types, types),
+        full(arrivals, segments, types),
+        np.broadcast_to(batch, types),
+        full(kept, segments, types),
     )
 
 
@@ -127,85 +156,139 @@ def generating_function(law: Process, s: np.ndarray, tolerance: float = 1e-12) -
     """E[prod_j s_j^(cells of type j at the end)] for one founder of each type i, [point, type].
 
     q_i' = d_i - (b_i + d_i + m_i) q_i + b_i B_i(q) + sum_j m_ij q_j, q = s at the end, backward in
-    time through the segments; m_i = sum_j m_ij, and with U_i = sum_j u_ij
-    one:  B_i = (1 - U_i) q_i^2 + q_i sum_j u_ij q_j
-    both: B_i = ((1 - U_i) q_i + sum_j u_ij q_j)^2
-    Athreya & Ney 1972, chapter V.7; E07 of the validation cases.
+    time through the segments; m_i = sum_j m_ij, and with U, A, V the sums over j of u, a, v
+    one:  B_i = (1 - U - A - V) q_i^2 + q_i sum_j (u_ij + a_ij) q_j + sum_j v_ij q_j^2
+    both: B_i = (1 - A - V) ((1 - U) q_i + sum_j u_ij q_j)^2 + q_i sum_j a_ij q_j + sum_j v_ij q_j^2
+    At a segment's start q_i becomes 1 - k_i + k_i q_i. Athreya & Ney 1972, chapter V.7; E07 of the
+    validation cases. Immigrants are left out: see `immigrant_factor`.
     """
+    return _backward(law, s, tolerance)[0]
+
+
+def immigrant_factor(law: Process, s: np.ndarray, tolerance: float = 1e-12) -> np.ndarray:
+    """E[prod_j s_j^cells] of all that came from outside and its descendants, [point].
+
+    exp(int sum_j r_j (q_j(t)^n_j - 1) dt): arrivals are Poisson, and a batch is n_j independent cells.
+    """
+    return np.exp(_backward(law, s, tolerance)[1])
+
+
+def _backward(law: Process, s: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """q [point, type] of one founder, and the log [point] of the immigrants' factor."""
     q = np.atleast_2d(np.asarray(s))
-    shape = q.shape
+    log_factor = np.zeros(len(q), q.dtype if np.iscomplexobj(q) else float)
+    differentiates = law.asymmetric.sum(1) + law.symmetric.sum(1)
     kept = 1 - law.mutation.sum(1)
-    for h, b, d, m in list(zip(law.durations, law.birth, law.death, law.conversion, strict=True))[
-        ::-1
-    ]:
+    for segment in reversed(range(len(law.durations))):
+        b, d, m = law.birth[segment], law.death[segment], law.conversion[segment]
         loss = b + d + m.sum(1)
+        (comes,) = np.nonzero(law.arrivals[segment])
+        arrivals, batch = law.arrivals[segment, comes], law.batch[comes]
 
-        def backward(_, y, b=b, d=d, m=m, loss=loss):
-            q = y.reshape(shape)
+        def backward(
+            _,
+            y,
+            b=b,
+            d=d,
+            m=m,
+            loss=loss,
+            comes=comes,
+            arrivals=arrivals,
+            batch=batch,
+            shape=q.shape,
+        ):
+            q = y[: -shape[0]].reshape(shape)
             changed = q @ law.mutation.T
-            daughter = kept * q + changed
-            born = daughter**2 if law.both_daughters else q * daughter
-            return (d - loss * q + b * born + q @ m.T).ravel()
+            if law.both_daughters:
+                born = (1 - differentiates) * (kept * q + changed) ** 2
+            else:
+                born = q * ((kept - differentiates) * q + changed)
+            if differentiates.any():
+                born = born + q * (q @ law.asymmetric.T) + q**2 @ law.symmetric.T
+            moved = d - loss * q + b * born + q @ m.T
+            return np.concatenate([moved.ravel(), (q[:, comes] ** batch - 1) @ arrivals])
 
+        start = np.concatenate([q.ravel(), log_factor])
         solution = solve_ivp(
-            backward, (0, h), q.ravel(), "DOP853", rtol=tolerance, atol=tolerance / 100
+            backward,
+            (0, law.durations[segment]),
+            start,
+            "DOP853",
+            rtol=tolerance,
+            atol=tolerance / 100,
         )
-        q = solution.y[:, -1].reshape(shape)
-    return q
+        end = solution.y[:, -1]
+        q, log_factor = end[: q.size].reshape(q.shape), end[q.size :]
+        q = 1 - law.kept[segment] + law.kept[segment] * q
+    return q, log_factor
 
 
 def probability_of_none(law: Process, founders, types: Sequence[int] | None = None) -> float:
     """P(no cell of these types at the end); of any type if None: P(extinct) (E07)."""
     s = np.ones(law.birth.shape[1])
     s[list(range(s.size)) if types is None else list(types)] = 0
-    return float(np.prod(generating_function(law, s)[0] ** np.asarray(founders)))
+    q, log_factor = _backward(law, s, 1e-12)
+    return float(np.prod(q[0] ** np.asarray(founders)) * np.exp(log_factor[0]))
 
 
 def mean_generator(law: Process, segment: int = -1) -> np.ndarray:
-    """A, [from, to], with E[cells]' = E[cells] A: the same under both conventions but for u -> 2u."""
-    b, d, m = law.birth[segment], law.death[segment], law.conversion[segment]
-    daughters = 2 if law.both_daughters else 1
-    born = 2 * np.eye(b.size) + daughters * (law.mutation - np.diag(law.mutation.sum(1)))
-    return b[:, None] * born + m - np.diag(b + d + m.sum(1))
+    """A, [from, to], with E[cells]' = E[cells] A for what does not come from outside."""
+    a = np.zeros(law.mutation.shape)
+    for i, rate, change in _events(law, segment):
+        a[i] += rate * change
+    return a
 
 
 def moments(law: Process, founders) -> tuple[np.ndarray, np.ndarray]:
     """Means [type] and covariances [type, type] at the end, by the moment equations.
 
-    E' = E A,  V' = A^T V + V A + sum_i E_i D_i,  D_i = sum over events of type i of rate x
-    change x change^T; linear, so that one matrix exponential per segment is exact.
+    E' = E A + r n,  V' = A^T V + V A + sum_i E_i D_i + diag(r n^2),  D_i = sum over events of type i
+    of rate x change change^T; linear, so that one matrix exponential per segment is exact. At a jump
+    E becomes k E and V_ij becomes k_i k_j V_ij, plus k_i (1 - k_i) E_i on the diagonal.
     Athreya & Ney 1972, chapter V.
     """
     k = law.birth.shape[1]
     unit = np.eye(k)
-    state = np.concatenate([np.asarray(founders, float), np.zeros(k * k)])
+    mean, covariance = np.asarray(founders, float), np.zeros((k, k))
     for segment, h in enumerate(law.durations):
+        kept = law.kept[segment]
+        covariance = kept[:, None] * kept * covariance + np.diag(kept * (1 - kept) * mean)
+        mean = kept * mean
         a = mean_generator(law, segment)
         noise = np.zeros((k, k, k))
         for i, rate, change in _events(law, segment):
             noise[i] += rate * np.outer(change, change)
-        generator = np.zeros((k + k * k, k + k * k))
+        arrivals = law.arrivals[segment] * law.batch
+        generator = np.zeros((k + k * k + 1, k + k * k + 1))
         generator[:k, :k] = a.T
-        generator[k:, :k] = noise.reshape(k, k * k).T
-        generator[k:, k:] = np.kron(a.T, unit) + np.kron(unit, a.T)
-        state = expm(generator * h) @ state
-    return state[:k], state[k:].reshape(k, k)
+        generator[k:-1, :k] = noise.reshape(k, k * k).T
+        generator[k:-1, k:-1] = np.kron(a.T, unit) + np.kron(unit, a.T)
+        generator[:k, -1] = arrivals
+        generator[k:-1, -1] = np.diag(arrivals * law.batch).ravel()
+        state = expm(generator * h) @ np.concatenate([mean, covariance.ravel(), [1.0]])
+        mean, covariance = state[:k], state[k:-1].reshape(k, k)
+    return mean, covariance
 
 
 def _events(law: Process, segment: int):
     """Every event of a segment: type it happens to, rate per cell, change of the counts."""
     unit = np.eye(law.birth.shape[1])
-    daughter = law.mutation + np.diag(1 - law.mutation.sum(1))
+    differentiates = law.asymmetric.sum(1) + law.symmetric.sum(1)
     for i, (b, d) in enumerate(zip(law.birth[segment], law.death[segment], strict=True)):
         yield i, d, -unit[i]
         for j, rate in enumerate(law.conversion[segment][i]):
             yield i, rate, unit[j] - unit[i]
-        for j, p in enumerate(daughter[i]):
-            if not law.both_daughters:
+        for j in range(len(unit)):
+            yield i, b * law.asymmetric[i, j], unit[j]
+            yield i, b * law.symmetric[i, j], 2 * unit[j] - unit[i]
+        daughter = law.mutation[i] + unit[i] * (1 - law.mutation[i].sum())
+        if law.both_daughters:
+            for (j, p), (k, other) in itertools.product(enumerate(daughter), repeat=2):
+                rate = b * (1 - differentiates[i]) * p * other
+                yield i, rate, unit[j] + unit[k] - unit[i]
+        else:
+            for j, p in enumerate(daughter - unit[i] * differentiates[i]):
                 yield i, b * p, unit[j]
-            else:
-                for k, other in enumerate(daughter[i]):
-                    yield i, b * p * other, unit[j] + unit[k] - unit[i]
 
 
 def marginal(law: Process, founders, weights, tolerance: float = 1e-11) -> Law:
@@ -216,7 +299,8 @@ def marginal(law: Process, founders, weights, tolerance: float = 1e-11) -> Law:
     def phi(z: np.ndarray) -> np.ndarray:
         powers = z ** np.abs(weights)
         s = np.where(weights < 0, powers.conj(), powers)
-        return np.prod(generating_function(law, s, tolerance) ** founders, axis=1)
+        q, log_factor = _backward(law, s, tolerance)
+        return np.prod(q**founders, axis=1) * np.exp(log_factor)
 
     return _invert(phi, weights, mean @ weights, weights @ covariance @ weights)
 

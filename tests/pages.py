@@ -130,7 +130,7 @@ def values_of(rule: Any) -> str:
     if isinstance(rule, Integer):
         return f"integer, {short(rule.at_least)} to {short(rule.at_most)}"
     if isinstance(rule, Whole):
-        return "whole, 1 to 1e18" + " or inf" * rule.may_be_infinite
+        return f"whole, {rule.at_least} to 1e18" + " or inf" * rule.may_be_infinite
     if isinstance(rule, Switch):
         return "true or false"
     if rule.at_least is not None and rule.at_most is not None:

@@ -20,9 +20,9 @@ Rng = np.random.Generator
 class Events(NamedTuple):
     """Everything that can happen in a segment, types class * sites + site."""
 
-    kind: np.ndarray  # [event] "death", "birth", "mutation" or "move"
+    kind: np.ndarray  # [event] "death", "birth", "mutation", "one", "two", "move" or "arrival"
     source: np.ndarray  # [event] type it happens to
-    rate: np.ndarray  # [event] per cell of that type, 1/day
+    rate: np.ndarray  # [event] per cell of that type, 1/day; of an arrival per day
     change: np.ndarray  # [event, type] what it adds to the counts
 
 
@@ -35,15 +35,23 @@ def events_of(scenario: Scenario, segment: int) -> Events:
         for s in range(num_sites):
             here, i = unit[c, s], c * num_sites + s
             birth = scenario.birth[segment, c, s]
+            one, two = scenario.asymmetric[c], scenario.symmetric[c]
+            renews = 1 - one.sum() - two.sum()
             daughters = scenario.mutation[c].copy()
-            daughters[c] = 1 - scenario.mutation[c].sum()
+            of_a_kind = 1 if scenario.both_daughters else renews
+            daughters[c] = of_a_kind - scenario.mutation[c].sum()
             rows.append(("death", i, scenario.death[segment, c, s], -here))
+            arrivals, batch = scenario.arrivals[segment, c, s], scenario.batch[c, s]
+            rows.append(("arrival", i, arrivals, batch * here))
+            rows += [("one", i, birth * p, unit[j, s]) for j, p in enumerate(one)]
+            rows += [("two", i, birth * p, 2 * unit[j, s] - here) for j, p in enumerate(two)]
             for j in np.flatnonzero(daughters):
                 if scenario.both_daughters:
                     for k in np.flatnonzero(daughters):
                         kind = "birth" if j == k == c else "mutation"
                         change = unit[j, s] + unit[k, s] - here
-                        rows.append((kind, i, birth * daughters[j] * daughters[k], change))
+                        pair = renews * daughters[j] * daughters[k]
+                        rows.append((kind, i, birth * pair, change))
                 else:
                     kind = "birth" if j == c else "mutation"
                     rows.append((kind, i, birth * daughters[j], unit[j, s]))
@@ -57,13 +65,22 @@ def events_of(scenario: Scenario, segment: int) -> Events:
     return Events(np.array(kind), np.array(source), np.array(rate), np.array(change))
 
 
+def divides(events: Events) -> np.ndarray:
+    """Which events are divisions, [event]."""
+    return np.isin(events.kind, ("birth", "mutation", "one", "two"))
+
+
+def thinned(rng: Rng, cells: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Every cell of [type, replicate] survives on its own with the probability of its type."""
+    return rng.binomial(cells, kept[:, None])
+
+
 def _crowded(scenario: Scenario, events: Events, cells: np.ndarray) -> np.ndarray:
     """Factor [event, replicate] on every rate: logistic crowding of births at the cell's site."""
     num_classes, num_sites = scenario.founders.shape
     total = cells.reshape(num_classes, num_sites, -1).sum(0)
     room = np.maximum(0, 1 - total / scenario.capacity[:, None])
-    divides = (events.kind == "birth") | (events.kind == "mutation")
-    return np.where(divides[:, None], room[events.source % num_sites], 1.0)
+    return np.where(divides(events)[:, None], room[events.source % num_sites], 1.0)
 
 
 def event_by_event(
@@ -74,6 +91,8 @@ def event_by_event(
     events: Callable[[Scenario, int], Events] = events_of,
     factor: Callable[[Scenario, Events, np.ndarray], np.ndarray] | None = None,
     is_overrunning: bool = False,
+    jump: Callable[[Rng, np.ndarray, np.ndarray], np.ndarray] = thinned,
+    is_filled_when_empty: bool = True,
 ) -> np.ndarray:
     """The right kernel; its arguments are where rivals go wrong."""
     rng = np.random.default_rng(seed)
@@ -83,11 +102,15 @@ def event_by_event(
     counts = np.repeat(scenario.founders.reshape(-1, 1), num_replicates, axis=1).astype(np.int64)
     for segment, duration in enumerate(scenario.durations):
         what = events(scenario, segment)
+        if (scenario.kept[segment] < 1).any():
+            counts = jump(rng, counts, scenario.kept[segment].ravel())
+        arrives = what.kind == "arrival"
+        least = 0 if arrives.any() and is_filled_when_empty else 1
         total = counts.sum(0)
-        running = np.flatnonzero((total > 0) & (total < stop_at))
+        running = np.flatnonzero((total >= least) & (total < stop_at))
         cells, left = counts[:, running], np.full(running.size, float(duration))
         while running.size:
-            hazard = cells[what.source] * what.rate[:, None]
+            hazard = np.where(arrives[:, None], 1, cells[what.source]) * what.rate[:, None]
             if factor is not None:
                 hazard = hazard * factor(scenario, what, cells)
             reach = np.cumsum(hazard, axis=0)
@@ -100,7 +123,7 @@ def event_by_event(
             cells = cells + (change * np.isfinite(wait) if is_overrunning else change * happens)
             np.maximum(cells, 0, out=cells)
             total = cells.sum(0)
-            goes_on = happens & (total > 0) & (total < stop_at)
+            goes_on = happens & (total >= least) & (total < stop_at)
             counts[:, running[~goes_on]] = cells[:, ~goes_on]
             running, cells, left = running[goes_on], cells[:, goes_on], left[goes_on]
     return counts.T.reshape(num_replicates, *scenario.founders.shape)
@@ -167,7 +190,7 @@ def _newborn_at_first_site(scenario: Scenario, right: Events, _: int) -> Events:
     """The newborn's site is not copied from its mother."""
     num_classes, num_sites = scenario.founders.shape
     change = right.change.copy().reshape(-1, num_classes, num_sites)
-    rows = (right.kind == "birth") | (right.kind == "mutation")
+    rows = divides(right)
     change[rows, :, 0] = change[rows].sum(2)
     change[rows, :, 1:] = 0
     return right._replace(change=change.reshape(right.change.shape))
@@ -179,14 +202,94 @@ def _switching_at_divisions(scenario: Scenario, right: Events, segment: int) -> 
     return right._replace(rate=np.where(right.kind == "move", right.rate * birth, right.rate))
 
 
+# --- wrong hierarchies, arrivals and jumps -------------------------------------------------------------
+
+
+def _all_symmetric(scenario: Scenario, num_replicates: int, seed: int) -> np.ndarray:
+    """A cell that differentiates leaves no stem cell, however it divides."""
+    nothing, every = np.zeros_like(scenario.symmetric), scenario.asymmetric + scenario.symmetric
+    wrong = replace(scenario, asymmetric=nothing, symmetric=every)
+    return event_by_event(wrong, num_replicates, seed)
+
+
+def _all_asymmetric(scenario: Scenario, num_replicates: int, seed: int) -> np.ndarray:
+    """A cell that differentiates always leaves a stem cell."""
+    nothing, every = np.zeros_like(scenario.symmetric), scenario.asymmetric + scenario.symmetric
+    wrong = replace(scenario, asymmetric=every, symmetric=nothing)
+    return event_by_event(wrong, num_replicates, seed)
+
+
+def _differentiating_parent_kept(scenario: Scenario, right: Events, _: int) -> Events:
+    """A symmetric division adds two differentiated cells, and the mother stays."""
+    rows = right.kind == "two"
+    change = right.change.copy()
+    change[rows, right.source[rows]] += 1
+    return right._replace(change=change)
+
+
+def _differentiated_sister_lost(scenario: Scenario, right: Events, _: int) -> Events:
+    """A symmetric division turns the mother into one differentiated cell."""
+    rows = right.kind == "two"
+    return right._replace(
+        change=np.where(rows[:, None] & (right.change > 0), right.change // 2, right.change)
+    )
+
+
+def _batch_as_singles(scenario: Scenario, num_replicates: int, seed: int) -> np.ndarray:
+    """The cells of a batch arrive one by one, at as many times the rate."""
+    single = replace(
+        scenario,
+        arrivals=scenario.arrivals * scenario.batch,
+        batch=np.ones_like(scenario.batch),
+    )
+    return event_by_event(single, num_replicates, seed)
+
+
+def _arrivals_at_interval_ends(scenario: Scenario, num_replicates: int, seed: int) -> np.ndarray:
+    """What arrives during a segment is put in at its end."""
+    moment = 1e-9
+    twice = lambda table: np.repeat(table, 2, axis=0)  # noqa: E731
+    durations = np.stack([scenario.durations, np.full_like(scenario.durations, moment)], 1).ravel()
+    arrivals, kept = twice(scenario.arrivals), twice(scenario.kept)
+    arrivals[::2] = 0
+    arrivals[1::2] *= scenario.durations[:, None, None] / moment
+    kept[1::2] = 1
+    late = replace(
+        scenario,
+        durations=durations,
+        birth=twice(scenario.birth),
+        death=twice(scenario.death),
+        switching=twice(scenario.switching),
+        arrivals=arrivals,
+        kept=kept,
+    )
+    return event_by_event(late, num_replicates, seed)
+
+
+def _expected_survivors(rng: Rng, cells: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Each type keeps its expected number of cells, rounded."""
+    return np.rint(cells * kept[:, None]).astype(np.int64)
+
+
+def _all_or_none(rng: Rng, cells: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """One draw for all cells of a type."""
+    return np.where(rng.random(cells.shape) < kept[:, None], cells, 0)
+
+
+def _jump_at_segment_end(scenario: Scenario, num_replicates: int, seed: int) -> np.ndarray:
+    """A jump comes at the end of the segment at whose start it is due."""
+    kept = np.ones_like(scenario.kept)
+    kept[1:] = scenario.kept[:-1]
+    return event_by_event(replace(scenario, kept=kept), num_replicates, seed)
+
+
 # --- wrong bookkeeping -------------------------------------------------------------------------------
 
 
 def _lane_full(scenario: Scenario, events: Events, cells: np.ndarray) -> np.ndarray:
     """A newborn that finds its lane of 64 places (or four times the founders) full is dropped."""
     room = max(64, 4 * int(scenario.founders.sum()))
-    divides = (events.kind == "birth") | (events.kind == "mutation")
-    return np.where(divides[:, None] & (cells.sum(0) >= room), 0.0, 1.0)
+    return np.where(divides(events)[:, None] & (cells.sum(0) >= room), 0.0, 1.0)
 
 
 def _place_instead_of_cell(scenario: Scenario, events: Events, cells: np.ndarray) -> np.ndarray:
@@ -362,4 +465,18 @@ RIVALS = {
     "switching_at_divisions": Rival(_edit(_switching_at_divisions), ("switching", "migration")),
     "rates_from_interval_start": Rival(_rates_from_interval_start, ("rates_that_follow_time",)),
     "dose_averaged": Rival(_dose_averaged, ("pulsed_and_constant_schedule", "small_therapy")),
+    "all_symmetric": Rival(_all_symmetric, ("hierarchy", "hierarchy_and_both_daughters")),
+    "all_asymmetric": Rival(_all_asymmetric, ("hierarchy",)),
+    "differentiating_parent_kept": Rival(_edit(_differentiating_parent_kept), ("hierarchy",)),
+    "differentiated_sister_lost": Rival(_edit(_differentiated_sister_lost), ("hierarchy",)),
+    "batch_as_singles": Rival(_batch_as_singles, ("batch_immigration", "batches_alone")),
+    "arrivals_at_interval_ends": Rival(_arrivals_at_interval_ends, ("batch_immigration",)),
+    "empty_tumor_stays_empty": Rival(
+        partial(event_by_event, is_filled_when_empty=False), ("batches_alone",)
+    ),
+    "expected_survivors": Rival(
+        partial(event_by_event, jump=_expected_survivors), ("jump", "jump_of_few_cells")
+    ),
+    "all_or_none": Rival(partial(event_by_event, jump=_all_or_none), ("jump",)),
+    "jump_at_segment_end": Rival(_jump_at_segment_end, ("jump",)),
 }

@@ -31,6 +31,9 @@ replicates = 3
 horizon_days = 40
 sync_hours = 12.0
 max_cells = 5e5
+max_alterations = 3
+exact_below_cells = 50
+grow_with = "clones"
 combination = "loewe"
 mutating_daughters = "both"
 genetic_instability = 2.0
@@ -50,6 +53,12 @@ site = "brain"
 
 [[tumor.mixture]]
 cells = 100
+
+[[tumor.immigration]]
+events_per_day = 0.01
+cells = 2
+genotype = { slow = 1 }
+site = "lung"
 
 [sites.lung]
 capacity_cells = 1e5
@@ -241,6 +250,31 @@ mechanism = "fitness"
 inheritance = "mutation"
 probability_per_division = 1e-5
 birth_cost = 0.1
+
+[alterations.mature]
+mechanism = "quiescence"
+inheritance = "hierarchy"
+max_level = 2
+asymmetric_probability_per_division = 0.1
+symmetric_probability_per_division = 0.05
+division_factor = 0.5
+
+[patients]
+count = 1
+
+[patients.vary]
+"tumor.birth_rate_per_day" = { cv = 0.1, above = 0.8, below = 1.0 }
+"drugs.tki.kd_um" = { cv = 0.3 }
+"drugs.tki.plasma.clearance_l_per_h" = { cv = 0.3 }
+"drugs.tki.plasma.peripheral.0.volume_l" = { cv = 0.3 }
+"drugs.mtx.effect.max_birth_inhibition" = { cv = 0.2, below = 1 }
+"sites.lung.capacity_cells" = { cv = 0.5 }
+
+[relapse]
+kind = "first_passage"
+detection_cells = 1e7
+assessed_from_day = 5
+detection_rate_per_day = 0.5
 
 [record]
 every_days = 0.5

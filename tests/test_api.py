@@ -84,10 +84,17 @@ def test_the_python_example_of_the_readme_runs(tmp_path):
     (tmp_path / "configs").mkdir()
     small = load_study(ROOT / "configs" / "main.toml", SMALL)
     (tmp_path / "configs" / "main.toml").write_text(small.to_toml(), encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     printed = python(code, tmp_path)
     assert "('arm', 'patient', 'replicate', 'time')" in printed
     assert "resistant_fraction" in printed
     found, attributes = jaxevo.read_trajectory(tmp_path / "pc9.h5")
     assert found[""]["burden"].data.shape[:3] == (2, 1, 2)
     assert attributes["title"] == small.study.title
+
+
+def test_the_custom_law_of_the_readme_runs(tmp_path):
+    """Logistic growth with a death rate of its own levels off at K (1 - d/b)."""
+    _, code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    last = float(python(code, tmp_path).split()[-1].strip("[]"))
+    assert last == pytest.approx(1e6 * (1 - 0.1 / 0.5), rel=1e-3)

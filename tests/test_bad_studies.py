@@ -218,8 +218,8 @@ SMALL = {
         ("[tumor]", "[tumor]\n'a.b' = 1"),
         (
             'study.toml:6: key `tumor."a.b"` is unknown; known here: `founders`, `mixture`, '
-            "`treat_at_cells`, `stop_at_cells`, `birth_rate_per_day`, `death_rate_per_day`, `crowding`, "
-            "`capacity_cells`, ..."
+            "`immigration`, `treat_at_cells`, `stop_at_cells`, `birth_rate_per_day`, "
+            "`death_rate_per_day`, `crowding`, ..."
         ),
     ),
 }

@@ -3,20 +3,26 @@
 import importlib
 import io
 import json
+import math
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
+from jaxevo import cli
 from jaxevo.cli import main
 from jaxevo.config import load_study
+from jaxevo.engines.base import Refused
 from jaxevo.engines.cells import GrowthError, Progress
+from jaxevo.selftest import Result
 from jaxevo.store import read_trajectory
 from tests.studies import FULL, MINIMAL, command, environment, write
 
@@ -32,6 +38,7 @@ class Fake:
         self.raises: BaseException | None = None
         self.limit: str | None = None
         self.interrupted: int | None = None
+        self.original: Callable | None = None
 
     def __call__(self, study, out, *, device, progress):
         self.calls.append({"study": study, "out": out, "device": device, "progress": progress})
@@ -51,6 +58,7 @@ class Fake:
 def fake(monkeypatch, tmp_path) -> Fake:
     """A command line in a folder of its own with `study.toml`, where nothing is simulated."""
     stand_in = Fake()
+    stand_in.original = runs.run_study
     monkeypatch.setattr(runs, "run_study", stand_in)
     monkeypatch.chdir(tmp_path)
     write(tmp_path, MINIMAL)
@@ -212,7 +220,10 @@ def test_a_study_that_cannot_fit_is_refused(fake, capsys, monkeypatch):
         (("run", "study.toml", "--device", "tpu"), "--device tpu: expected cpu or gpu"),
         (
             ("run", "study.toml", "--engine", "cell"),
-            "--engine cell: expected cells; did you mean `cells`?",
+            (
+                "--engine cell: expected cells or clones or meanfield or extinction; "
+                "did you mean `cells`?"
+            ),
         ),
         (("run", "none.toml"), "none.toml: cannot be read: No such file or directory"),
         (("check", "."), ".: is a folder; expected a study file"),
@@ -230,9 +241,161 @@ def test_bad_usage_ends_in_one_sentence(arguments, sentence, fake, capsys):
     assert not Path("runs").exists()
 
 
+def test_what_an_engine_cannot_represent_is_refused(fake, capsys):
+    """Exit code 2 and the engine's sentence, after the file and line of `study.engine`, the table that
+    lacks it, or the option that chose it; nothing is left behind.
+    """
+    fake.raises = Refused("this engine cannot do that; choose another")
+    text = MINIMAL.replace('title = "birth and death"', 'title = "x"\nengine = "clones"')
+    Path("other.toml").write_text(text)
+    for arguments, place in (
+        (("study.toml",), "study.toml:1"),
+        (("other.toml",), "other.toml:3"),
+        (("study.toml", "--engine", "extinction"), "--engine extinction"),
+        (("study.toml", "--set", "study.engine=clones"), "--set study.engine=clones"),
+    ):
+        assert exit_code("run", *arguments, "--quiet") == 2
+        sentence = f"{place}: key `study.engine`: this engine cannot do that; choose another\n"
+        assert capsys.readouterr().err == sentence
+    assert not Path("runs/study").exists()
+
+
+def test_the_cells_engine_refuses_more_than_one_patient(fake, capsys):
+    """Before anything is computed, in `check` and `run` alike."""
+    for command_name in ("check", "run"):
+        assert exit_code(command_name, "study.toml", "--set", "patients.count=7") == 2
+        assert capsys.readouterr().err == (
+            "study.toml:1: key `study.engine`: the cells engine follows one patient, and there are 7; "
+            "choose the clones engine, or leave out [patients]\n"
+        )
+    assert not fake.calls
+
+
+@pytest.mark.parametrize("engine", ["clones", "meanfield", "extinction"])
+def test_check_prints_the_plan_of_every_engine(engine, fake, capsys):
+    """Classes that can be reached, and tumors or courses with their patients; no lanes and no room."""
+    few = ("--set", "study.max_alterations=1", "--set", "patients.count=5", "--engine", engine)
+    Path("full.toml").write_text(FULL.replace('grow_with = "clones"\n', ""))
+    assert exit_code("check", "full.toml", *few, "--json") == 0
+    table = json.loads(capsys.readouterr().out)
+    tumors = 2 * 5 * (3 if engine == "clones" else 1)
+    assert (table["engine"], table["tumors"], table["lanes"]) == (engine, tumors, None)
+    assert table["intervals"] == {"daily": 80, "mixed": 80}
+    assert exit_code("check", "full.toml", *few) == 0
+    text = capsys.readouterr().out
+    assert f"{table['rows']:,} rows" in text
+    assert "2 arms x 5 patients" in text
+    assert "and 1 for what leaves them" in text
+
+
+SUMMARIES = {
+    "clones": (
+        {
+            "burden_at_end": 1e11,
+            "extinct_fraction": 0.0,
+            "resistant_fraction": 0.5,
+            "leaked_cells": 7.0,
+        },
+        (
+            "1e+11 cells at the end, 0.0% extinct, 50.0% resistant, "
+            "7 cells left the classes (study.max_alterations)"
+        ),
+    ),
+    "meanfield": (
+        {"burden_at_end": 20.0, "burden_at_end_sd": 4.5, "resistant_fraction": 0.25},
+        "20 cells expected at the end, standard deviation 4.5, 25.0% resistant",
+    ),
+    "extinction": (
+        {"relapse_probability": 1e-15, "mean_relapse_free_days": 99.5, "closure": "exact"},
+        "relapse with probability 1e-15, 99.5 days without on average (exact)",
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", SUMMARIES)
+def test_each_engine_has_its_line(engine):
+    """What came out in one arm, in words."""
+    summary, line = SUMMARIES[engine]
+    assert cli._arm_text(summary) == line
+
+
+@pytest.mark.parametrize("engine", ["clones", "meanfield", "extinction"])
+def test_every_engine_runs_from_the_command_to_its_files(engine, fake, capsys, monkeypatch):
+    """JSON with the arms, a trajectory that reads back with its engine, pictures with something in them."""
+    monkeypatch.setattr(runs, "run_study", fake.original)
+    text = MINIMAL.replace("horizon_days = 10", "horizon_days = 3\nreplicates = 2")
+    text = text.replace("[tumor]", "[tumor]\nfounders = 20\nimmigration = [{ events_per_day = 1 }]")
+    Path("small.toml").write_text(text + MUTANT)
+    assert exit_code("run", "small.toml", "--engine", engine, "--json", "--device", "cpu") == 0
+    table = json.loads(capsys.readouterr().out)
+    found, attributes = read_trajectory(Path(table["trajectory"]))
+    assert attributes["engine"] == engine
+    assert table["pictures"]
+    assert all(Path(picture).stat().st_size > 5000 for picture in table["pictures"])
+    root, arm = found[""], table["arms"]["untreated"]
+    if engine == "extinction":
+        assert arm["relapse_probability"] == root["relapse_probability"].data[0, 0, -1]
+        assert arm["no_relapse_log"] == root["no_relapse_log"].data[0, 0, -1]
+        assert arm["closure"] == "exact"
+    else:
+        assert arm["burden_at_end"] == pytest.approx(root["burden"].data[0, 0, :, -1].mean())
+    if engine == "meanfield":
+        assert arm["burden_at_end_sd"] == pytest.approx(root["burden_sd"].data[0, 0, 0, -1])
+    if engine == "clones":
+        last = root["burden"].data[0, 0, :, -1]
+        assert arm["burden_at_end_by_replicate"] == last.tolist()
+        assert arm["burden_at_end_quantiles"]["50%"] == np.median(last)
+
+
+MUTANT = """\
+[alterations.A]
+mechanism = "fitness"
+inheritance = "mutation"
+probability_per_division = 0.01
+"""
+
+
+class FakeCases:
+    """Stands in for the package of selftest cases."""
+
+    def __init__(self, *results) -> None:
+        self.results = results
+
+    def run(self, progress=None):
+        if progress is not None:
+            progress(0, 1, "E01")
+            progress(1, 1, "done")
+        return list(self.results)
+
+
+def case(is_passed: bool, obtained: float = 0.25) -> Result:
+    return Result(
+        "E01", "birth and death", "Kendall", "exact law", "clones", "extinct fraction", 0.25, obtained,
+        "1e-6", is_passed,
+    )  # fmt: skip
+
+
+def test_the_selftest_prints_a_table_and_fails_where_a_case_does(capsys, monkeypatch):
+    """Exit code 0 or 1, a row per check, one sentence on stderr; the same as JSON, without NaN."""
+    monkeypatch.setattr("jaxevo.selftest.run", FakeCases(case(True)).run)
+    assert exit_code("selftest") == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1] == "1 of 1 checks passed"
+    assert "extinct fraction  0.25" in printed.out
+    assert printed.err == ""
+    monkeypatch.setattr("jaxevo.selftest.run", FakeCases(case(True), case(False, math.nan)).run)
+    assert exit_code("selftest", "--json") == 1
+    printed = capsys.readouterr()
+    table = json.loads(printed.out)
+    assert not table["is_passed"]
+    assert [row["is_passed"] for row in table["cases"]] == [True, False]
+    assert table["cases"][1]["obtained"] is None
+    assert printed.err == "1 of 2 checks fail: E01\n"
+
+
 def test_check_prints_the_plan_and_runs_nothing(fake, capsys, tmp_path):
     """Intervals per arm, rows, tumors, memory, disk; the same numbers as JSON."""
-    small = ("--set", "alterations.copies.max_level=1", "--set", "alterations.mend.max_level=1")
+    small = ("--set", "alterations.copies.max_level=1", "--set", "alterations.mature.max_level=1")
     study = str(write(tmp_path, FULL))
     assert exit_code("check", study, *small, "--json") == 0
     table = json.loads(capsys.readouterr().out)

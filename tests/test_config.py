@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 
 from jaxevo.cell.mutation import MUTATING_DAUGHTERS
-from jaxevo.config import tables
+from jaxevo.config import StudyError, tables
 from jaxevo.config.alterations import INHERITANCES, MECHANISMS, own_keys
 from jaxevo.config.locate import locate
 from jaxevo.drug.schedule import Dose, Level
 from jaxevo.drug.signaling import COMBINATIONS
-from jaxevo.engines.base import Founder, Problem, Record
+from jaxevo.engines.base import Arm, Founder, Immigration, Problem, Record, Relapse
+from jaxevo.engines.patients import factor
 from jaxevo.genotype import INHERITANCES as GENOME_INHERITANCES
-from jaxevo.genotype import unpack
+from jaxevo.genotype import pack, unpack
 from jaxevo.sites import CROWDINGS
 from tests.studies import FULL, MINIMAL, study_of
 
@@ -53,8 +55,13 @@ def test_a_study_needs_only_a_title_a_horizon_two_rates_and_an_arm(tmp_path):
         None,
         None,
         Record(),
+        (),
+        (),
+        None,
+        100,
+        Relapse(),
     )
-    assert problem.arms[0] == ("untreated", (), ())
+    assert problem.arms[0] == Arm("untreated", ())
     model = problem.model
     assert model.names.sites == ("tumor",)
     assert model.names.drugs == model.names.pumps == model.names.targets == ()
@@ -65,6 +72,7 @@ def test_a_study_needs_only_a_title_a_horizon_two_rates_and_an_arm(tmp_path):
     same(model.sites.capacity, [INF])
     same(model.birth.birth_rate, 1.0)
     same(model.death.death_rate, 0.5)
+    assert problem.models == (model,)
     assert all(leaf.dtype == np.float64 for leaf in jax.tree.leaves(model))
 
 
@@ -80,6 +88,9 @@ def test_the_frame_of_a_study_is_taken_over(problem):
     assert (problem.treat_at_cells, problem.stop_at_cells) == (20_000, 100_000)
     assert problem.record == Record(0.5, 2.0, (0.0, 10.0, 40.0), 2 / 24, 16, 5)
     genome = problem.model.genome
+    assert (problem.max_alterations, problem.exact_below) == (3, 50)
+    assert problem.immigration == (Immigration(0.01, pack(genome, {"slow": 1}), 0, 2),)
+    assert problem.relapse == Relapse("first_passage", 1e7, 5.0, 0.5)
     levels = {"pump_up": 2, "tolerant": 1}
     first, second = problem.founders
     assert second == Founder(100, 0, 0)
@@ -178,6 +189,11 @@ WRITES = {
     },
     "unstable": {"mutation_factor": 100.0, "gain": 1e-5},
     "slow": {"birth_cost": 0.1, "gain": 1e-5},
+    "mature": {
+        "division_factor": 0.5,
+        "asymmetric_probability": 0.1,
+        "symmetric_probability": 0.05,
+    },
 }
 AMPLIFIED = {"pump_up": (1e-5, 1e-4, 2e-4), "copies": (1e-3, 1e-3, 2e-3)}
 
@@ -201,7 +217,7 @@ def test_every_mechanism_writes_its_own_row_and_nothing_else(problem):
             for keys, value in values.items() if isinstance(values, dict) else [((), values)]:
                 getattr(wanted, leaf)[(j, *(index[key] for key in keys))] = value
     jax.tree.map(same, genome, wanted)
-    assert genome.max_levels == (1, 3, 1, 1, 1, 1, 1, 4, 1, 1, 2, 1, 1, 1, 1)
+    assert genome.max_levels == (1, 3, 1, 1, 1, 1, 1, 4, 1, 1, 2, 1, 1, 1, 1, 2)
 
 
 def test_doses_become_single_administrations(problem):
@@ -255,6 +271,9 @@ def test_defaults_follow_from_the_rest_of_the_study(tmp_path):
         assert study.tumor.crowding == ("logistic" if "capacity" in change else "none")
     short = study_of(tmp_path, MINIMAL.replace("horizon_days = 10", "horizon_days = 0.1"))
     assert short.study.sync_hours == pytest.approx(2.4)
+    for engine in tables.ENGINES:
+        study = study_of(tmp_path, MINIMAL, f"study.engine={engine}")
+        assert study.study.sync_hours == (6 if engine == "cells" else 24)
     whole = study_of(tmp_path, FULL)
     assert whole.sites["lung"].capacity_cells + whole.sites["brain"].capacity_cells == 150_000
     study = study_of(tmp_path, FULL.replace("max_cells = 5e5\n", ""))
@@ -360,6 +379,57 @@ WHERE = {
     ("n", 1, "q", 1, "s"): 21,
     ("t",): 22,
 }
+
+
+COHORT = """\
+[drugs.x]
+kd_um = { x = 0.1, y = 2.0 }
+effect = { max_death_per_day = 1.0 }
+[targets.y]
+max_birth_inhibition = 0.5
+[patients]
+count = 3
+[patients.vary]
+"tumor.birth_rate_per_day" = { cv = 0.1 }
+"drugs.x.kd_um" = { cv = 0.3 }
+"drugs.x.effect.max_death_per_day" = { cv = 0.2, below = 1.05 }
+"tumor.capacity_cells" = { cv = 0.5 }
+"""
+
+
+def test_each_patient_is_the_study_with_numbers_of_its_own(tmp_path):
+    """Factors of the law in `engines.patients`, by the path in the resolved study; a table of numbers
+    has one factor; counts stay whole; all else is as in the study.
+    """
+    text = MINIMAL.replace("[tumor]", "[tumor]\ncapacity_cells = 1e6") + COHORT
+    problem = study_of(tmp_path, text, "study.seed=5").problem()
+    assert len(problem.models) == len(problem.patients) == 3
+    for i, patient in enumerate(problem.models):
+        times = lambda name, cv, i=i, **bounds: factor(5, i, name, cv, **bounds)  # noqa: E731
+        same(patient.birth.birth_rate, 1.0 * times("tumor.birth_rate_per_day", 0.1))
+        same(patient.cellular.target.kd, np.array([[2.0], [0.1]]) * times("drugs.x.kd_um", 0.3))
+        death = times("targets.x.max_death_per_day", 0.2, below=1.05)
+        same(patient.cellular.apoptosis.max_death_rate, [0.0, death])
+        same(patient.sites.capacity, [round(1e6 * times("sites.tumor.capacity_cells", 0.5))])
+        same(patient.death.death_rate, problem.model.death.death_rate)
+    few = study_of(tmp_path, text, "study.seed=5", "patients.count=1").problem()
+    for one, two in zip(*map(jax.tree.leaves, (few.models, problem.models[:1])), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_patient_that_cannot_be_is_named(tmp_path):
+    """A drawn number that no study may have ends in a sentence with the patient, the key and a way out."""
+    text = COHORT.replace(
+        '"drugs.x.kd_um" = { cv = 0.3 }', '"targets.y.max_birth_inhibition" = { cv = 9 }'
+    )
+    study = study_of(tmp_path, MINIMAL.replace("[tumor]", "[tumor]\ncapacity_cells = 1e6") + text)
+    with pytest.raises(StudyError) as error:
+        study_of(tmp_path, study.to_toml(), "patients.count=100").problem()
+    expected = (
+        r"patient \d+ that \[patients.vary\] draws cannot be: key `targets.y.max_birth_inhibition`: "
+        r"expected a number from 0 to 1, got [\d.]+; give what varies an `above` or a `below`"
+    )
+    assert re.fullmatch(expected, str(error.value))
 
 
 def test_every_key_is_found_on_its_line():

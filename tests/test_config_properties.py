@@ -54,6 +54,10 @@ INHERITANCE_KEYS = {
         "induced_on_per_day": {DRUG: 1.0},
         "induction_ec50_um": {DRUG: 1.0},
     },
+    "hierarchy": {
+        "asymmetric_probability_per_division": 0.1,
+        "symmetric_probability_per_division": 0.05,
+    },
 }
 
 
@@ -134,6 +138,14 @@ def raw_studies(draw):
         raw["tumor"]["capacity_cells"] = 500
         raw["tumor"]["crowding"] = draw(st.sampled_from(["none", "logistic", "gompertz"]))
         raw["tumor"]["treat_at_cells"] = 1e2
+    if draw(st.booleans()):
+        raw["tumor"]["immigration"] = [{"events_per_day": draw(positive), "cells": 2}]
+    if draw(st.booleans()):
+        raw["relapse"] = {"kind": draw(st.sampled_from(["detection", "first_passage"]))}
+    if draw(st.booleans()):
+        raw["patients"] = {"count": 2, "vary": {"tumor.death_rate_per_day": {"cv": 0.1}}}
+        if "capacity_cells" in raw["tumor"]:
+            raw["patients"]["vary"]["tumor.capacity_cells"] = {"cv": 0.1, "above": 300}
     if names:
         raw["pumps"] = {"P": {"vmax_um_per_h": {names[0]: 1}, "km_um": {names[0]: 2}}}
         kinds = st.tuples(
@@ -170,9 +182,11 @@ def test_a_resolved_study_loads_as_an_equal_study_and_problem(raw):
     assert again.to_toml() == study.to_toml()
     assert tomllib.loads(study.to_toml()) == study.resolved()
     first, second = study.problem(), again.problem()
-    assert first._replace(model=None) == second._replace(model=None)
-    assert jax.tree.structure(first.model) == jax.tree.structure(second.model)
-    for one, two in zip(jax.tree.leaves(first.model), jax.tree.leaves(second.model), strict=True):
+    same = {"model": None, "patients": ()}
+    assert first._replace(**same) == second._replace(**same)
+    assert jax.tree.structure(first.models) == jax.tree.structure(second.models)
+    leaves = (jax.tree.leaves((x.model, x.patients)) for x in (first, second))
+    for one, two in zip(*leaves, strict=True):
         np.testing.assert_array_equal(one, two)
 
 

@@ -15,10 +15,10 @@ import tomli_w
 from pydantic.fields import FieldInfo
 
 import jaxevo
-from jaxevo import store
+from jaxevo import Trajectory, store
 from jaxevo.config.alterations import INHERITANCES, MECHANISMS, Alteration, own_keys
-from jaxevo.config.tables import Table
-from tests.pages import FENCED, anchors, bare, code, expected_row, grids, schema, spans
+from jaxevo.config.tables import RELAPSES, Table
+from tests.pages import FENCED, Grid, anchors, bare, code, expected_row, grids, schema, spans
 from tests.studies import MINIMAL, environment, study_of
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +35,7 @@ CITATIONS = set(Table.model_fields)  # keys that every table takes
 COLUMNS = ["key", "unit", "default", "values", "meaning", "feeds"]
 STATIONS = (
     "schedule plasma delivery transport metabolism target signaling damage apoptosis "
-    "birth death mutation switching migration sites"
+    "birth death mutation hierarchy switching migration sites"
 ).split()
 JOINTS = {"__init__", "course"}  # modules of drug/ and cell/ that join stations
 
@@ -181,7 +181,7 @@ BLOCKS = {
     f"{name} {i}": block
     for name, page in (("README.md", README), ("study.md", STUDY))
     for i, block in enumerate(code(page, "toml"))
-} | {path.name: path.read_text() for path in sorted((ROOT / "configs").glob("*.toml"))}
+} | {path.name: path.read_text() for path in sorted((ROOT / "configs").rglob("*.toml"))}
 
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
@@ -228,6 +228,47 @@ def test_every_variable_of_a_trajectory_is_described(group, heading, folder):
     assert {dim for variable in trajectory[group].values() for dim in variable.dims} <= named
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> dict[str, Trajectory]:
+    """The trajectories of the same small study on the other engines, with a limit of alterations."""
+    folder = tmp_path_factory.mktemp("others")
+    settings = ("study.max_alterations=0", "record.snapshot_days=[]")
+    return {
+        engine: jaxevo.simulate(study_of(folder, SMALL, f"study.engine={engine}", *settings))
+        for engine in OTHERS
+    }
+
+
+OTHERS = ("clones", "meanfield", "extinction")
+
+
+def described(grid: Grid) -> dict[str, tuple[str, str]]:
+    """Dimensions and unit of every variable of a table."""
+    return {bare(name): (bare(dims), unit) for name, dims, unit, _ in grid.rows}
+
+
+@pytest.mark.parametrize("engine", OTHERS)
+def test_every_variable_of_the_other_engines_is_described(engine, others):
+    """By a table of the engine's own, or as in the root of `cells`; nothing in its own table is missing."""
+    tables = [g for g in grids(STUDY) if g.columns[0] == "variable"]
+    shared = described(next(g for g in tables if g.heading == "Root"))
+    own, *groups = (described(g) for g in tables if g.heading == f"Root of `{engine}`")
+    found = {
+        name: (" ".join(variable.dims), variable.units.replace("1", ""))
+        for name, variable in others[engine][""].items()
+    }
+    assert own.items() <= found.items()
+    assert found.items() <= (shared | own).items()
+    assert others[engine].keys() == ({"", "lineage", "state"} if groups else {""})
+    if groups:
+        lineage = described(next(g for g in tables if g.heading == "Group `lineage`"))
+        for name, columns in (("lineage", lineage | groups[0]), ("state", groups[1])):
+            assert columns == {
+                key: (" ".join(variable.dims), variable.units.replace("1", ""))
+                for key, variable in others[engine][name].items()
+            }
+
+
 def test_every_attribute_of_a_file_is_described(folder):
     """Those of a run, and those that only a git work tree brings."""
     _, attributes = jaxevo.read_trajectory(folder / "runs/my/trajectory.h5")
@@ -256,14 +297,15 @@ def test_the_example_reads_a_trajectory(folder):
 
 
 @pytest.mark.parametrize("page", [README, STUDY], ids=["README.md", "study.md"])
-def test_names_in_the_text_exist(page, folder):
+def test_names_in_the_text_exist(page, folder, others):
     """A name with an underscore is a key, a mechanism, a variable, an attribute or a public name."""
     trajectory, attributes = jaxevo.read_trajectory(folder / "runs/my/trajectory.h5")
     known = {key for table in TABLES.values() for key in table.model_fields}
     known |= {key for kinds in KINDS.values() for t in kinds.values() for key in t.model_fields}
     known |= MECHANISMS.keys() | attributes.keys() | store.provenance().keys() | set(jaxevo.__all__)
     known |= {"git_commit", "git_is_dirty", "format_version"}
-    for variables in trajectory.values():
+    known |= {"state_row", *RELAPSES}
+    for variables in [v for found in (trajectory, *others.values()) for v in found.values()]:
         known |= {name for key, v in variables.items() for name in (key, *v.dims)}
     named = {name for name in spans(page) if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", name)}
     assert named <= known

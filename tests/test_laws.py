@@ -462,6 +462,83 @@ def test_migration_without_births_and_deaths_is_binomial():
     )
 
 
+# --- hierarchy, immigration, jumps -----------------------------------------------------------------
+
+
+def test_asymmetric_divisions_alone_are_a_poisson_process():
+    """One stem cell that neither dies nor renews itself: Poisson(b t) differentiated cells."""
+    case = laws.process(4, [0.7, 0], 0.0, asymmetric=[[0, 1], [0, 0]])
+    law = laws.marginal(case, [1, 0], [0, 1])
+    np.testing.assert_allclose(law.probabilities, poisson.pmf(law.values, 2.8), atol=1e-10)
+    assert laws.probability_of_none(case, [1, 0], [0]) == 0
+
+
+def test_symmetric_divisions_alone_turn_every_stem_cell_into_two():
+    """Each of 10 stem cells has done so by day t with probability 1 - e^(-bt), on its own."""
+    case = laws.process(2, [0.5, 0], 0.0, symmetric=[[0, 1], [0, 0]])
+    law = laws.marginal(case, [10, 0], [0, 1])
+    expected = np.where(law.values % 2 == 0, binom.pmf(law.values // 2, 10, -np.expm1(-1)), 0)
+    np.testing.assert_allclose(law.probabilities, expected, atol=1e-10)
+
+
+def test_a_division_that_differentiates_makes_no_mutation_besides():
+    """Per division u, a, v, else renewal: with u + a + v = 1 no division is a plain one."""
+    for is_both in (False, True):
+        case = laws.process(
+            1, [1.0, 0, 0], 0.0, chain(3, 0.0), both_daughters=is_both,
+            asymmetric=[[0, 0.4, 0], [0] * 3, [0] * 3], symmetric=[[0, 0, 0.6], [0] * 3, [0] * 3],
+        )  # fmt: skip
+        two = laws.marginal(case, [1, 0, 0], [1, 0, 0])
+        np.testing.assert_allclose(
+            two.probabilities[:2], [-np.expm1(-0.6), np.exp(-0.6)], atol=1e-9
+        )
+
+
+def test_single_immigrants_that_die_are_poisson():
+    """V10 002-01: one comes per day, each dies at .1 per day: Poisson(10 (1 - e^-1)) on day 10."""
+    case = laws.process(10, [0.0], 0.1, arrivals=1.0)
+    law = laws.marginal(case, [0], [1])
+    expected = poisson.pmf(law.values, 10 * -np.expm1(-1))
+    np.testing.assert_allclose(law.probabilities, expected, atol=1e-10)
+
+
+def test_batches_that_live_are_as_many_times_poisson():
+    """Five at a time, no births and deaths: 5 Poisson(r t)."""
+    law = laws.marginal(laws.process(3, [0.0], 0.0, arrivals=0.4, batch=5), [0], [1])
+    expected = np.where(law.values % 5 == 0, poisson.pmf(law.values // 5, 1.2), 0)
+    np.testing.assert_allclose(law.probabilities, expected, atol=1e-10)
+
+
+def test_batches_that_only_die():
+    """Mean r n (1 - e^-dt)/d; variance of a compound Poisson law, r int n p (1 - p) + n^2 p^2."""
+    r, n, d, t = 0.5, 4, 0.6, 6.0
+    means, covariances = laws.moments(laws.process(t, [0.0], d, arrivals=r, batch=n), [0])
+    once, twice = -np.expm1(-d * t) / d, -np.expm1(-2 * d * t) / (2 * d)
+    assert means[0] == pytest.approx(r * n * once)
+    assert covariances[0, 0] == pytest.approx(r * (n * once + n * (n - 1) * twice))
+
+
+def test_a_jump_leaves_a_binomial_number():
+    """Each of 20 cells survives with .3, on its own, at the start of the segment."""
+    law = laws.marginal(laws.process(1, [0.0], 0.0, kept=0.3), [20], [1])
+    np.testing.assert_allclose(law.probabilities, binom.pmf(law.values, 20, 0.3), atol=1e-12)
+
+
+def test_moments_agree_with_the_law_where_everything_happens():
+    """Two derivations: hierarchy, mutation, switching, batches and jumps, both conventions."""
+    for is_both in (False, True):
+        case = laws.process(
+            [2, 3], [[0.6, 0.3], [0.1, 0.4]], [[0.1, 0.2], [0.5, 0.1]], [[0, 0.2], [0.1, 0]],
+            [[[0, 0.05], [0.02, 0]], [[0, 0.3], [0, 0]]], is_both, [[0, 0.1], [0, 0]],
+            [[0, 0.2], [0.1, 0]], [[0.3, 0], [0.1, 0.2]], [3, 1], [[0.9, 1], [0.4, 0.7]],
+        )  # fmt: skip
+        means, covariances = laws.moments(case, [4, 1])
+        for weights in ((1, 0), (0, 1), (2, -3)):
+            law = laws.marginal(case, [4, 1], weights)
+            assert law.mean == pytest.approx(means @ weights, rel=1e-6, abs=1e-8)
+            assert law.variance == pytest.approx(weights @ covariances @ weights, rel=1e-6)
+
+
 # --- crowding --------------------------------------------------------------------------------------
 
 

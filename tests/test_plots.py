@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from jaxevo.engines.base import Variable
 from jaxevo.plots import data, draw_all, figures
-from tests.trajectories import make_trajectory
+from tests.trajectories import make_expectation, make_relapse, make_trajectory
 
 LONG = "first-line erlotinib 150 mg daily, elacridar 250 mg twice daily $and$ a rest of two weeks"
 CASES = {
@@ -35,6 +35,23 @@ CASES = {
     "nine arms": {"arms": tuple(f"arm {i}" for i in range(9)), "days": 10, "replicates": 1},
 }
 TRAJECTORIES = {name: make_trajectory(**options) for name, options in CASES.items()}
+
+
+FORMS = {
+    "many replicates": make_trajectory(replicates=figures.MAX_RUNS + 5, days=15, drug_death=3.0),
+    "expectation": make_expectation(),
+    "expectations": make_expectation(patients=3, days=15, has_clones=False),
+    "relapse": make_relapse(),
+    "small risk": make_relapse(risk=1e-9, patients=4, arms=("a", LONG, "c")),
+}
+TRAJECTORIES |= FORMS
+PICTURES = {
+    "many replicates": ["burden.png", "composition.png", "muller.png", "concentration.png"],
+    "expectation": ["burden.png", "composition.png", "concentration.png"],
+    "expectations": ["burden.png", "composition.png", "concentration.png"],
+    "relapse": ["relapse.png", "concentration.png"],
+    "small risk": ["relapse.png", "concentration.png"],
+}
 
 
 def drawn(case: str, figure) -> tuple:
@@ -64,7 +81,11 @@ def test_every_picture_with_data_is_written(case, tmp_path):
 @pytest.mark.parametrize("picture", ["burden", "composition", "muller", "concentration"])
 def test_no_text_lies_on_another(case, picture):
     """Titles, axis labels, legends and names of clones keep clear of each other and of the border."""
-    _, figure = drawn(case, getattr(figures, picture))
+    assert_clear(drawn(case, getattr(figures, picture))[1])
+
+
+def assert_clear(figure) -> None:
+    """No two texts overlap, and none leaves the figure."""
     figure.draw_without_rendering()
     texts = [figure._suptitle, figure._supylabel, *figure.legends]
     for axes in figure.axes:
@@ -96,6 +117,88 @@ def test_pyplot_is_not_even_imported():
     """`import jaxevo.plots` leaves pyplot, and with it the choice of a window system, alone."""
     script = "import sys, jaxevo.plots; assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+# --- what the engines other than `cells` write ---
+
+
+@pytest.mark.parametrize("case", FORMS)
+def test_every_engine_has_its_pictures(case, tmp_path):
+    """Those that its trajectory has data for; no text on another."""
+    paths = draw_all(TRAJECTORIES[case], tmp_path, title=LONG)
+    assert [path.name for path in paths] == PICTURES[case]
+    for path in paths[:2]:
+        assert imread(path)[..., :3].std() > 0.02
+
+
+@pytest.mark.parametrize("case", ["relapse", "small risk"])
+def test_no_text_of_the_relapse_picture_lies_on_another(case):
+    """As for the other pictures."""
+    assert_clear(drawn(case, figures.relapse)[1])
+
+
+def test_many_replicates_are_a_band_of_their_ranks():
+    """Median and the 5, 25, 75 and 95 % ranks of all replicates; extinct ones are 0, at the floor."""
+    trajectory, figure = drawn("many replicates", figures.burden)
+    root = trajectory[""]
+    burden = root["burden"].data.reshape(2, -1, len(root["time"].data))
+    assert (burden[1] == 0).any()
+    for arm in range(2):
+        found = data.spread(root, arm)
+        expected = np.quantile(burden[arm], (0.05, 0.25, 0.5, 0.75, 0.95), axis=0)
+        lines = (found.outer[0], found.inner[0], found.middle, found.inner[1], found.outer[1])
+        np.testing.assert_allclose(lines, expected)
+    thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 2.2]
+    assert len(thick) == 2
+    np.testing.assert_array_equal(
+        thick[1].get_ydata(), np.maximum(data.spread(root, 1).middle, figures.FLOOR)
+    )
+    assert "5 to 95 %" in figure.get_suptitle()
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    extinct = int((root["status"].data[1] == 1).sum())
+    assert any(f"({extinct} of {figures.MAX_RUNS + 5} extinct)" in text for text in texts)
+
+
+def test_sizes_that_are_not_known_are_left_out_of_a_band():
+    """-1 is no size: ranks are those of the tumors that are still followed; where none is, no line."""
+    burden = np.array([[10, 20, -1], [30, -1, -1]]).reshape(1, 1, 2, 3)
+    values = {"burden": burden, "time": np.arange(3.0)}
+    root = {name: Variable((), value, "1", name) for name, value in values.items()}
+    found = data.spread(root, 0)
+    assert found.days.tolist() == [0, 1]
+    assert found.middle.tolist() == [20, 20]
+
+
+def test_an_expectation_has_two_standard_deviations():
+    """Mean -+ 2 sd, at least 0; of several patients the ranks of their means."""
+    root = TRAJECTORIES["expectation"][""]
+    mean, sd = (root[name].data[0, 0, 0] for name in ("burden", "burden_sd"))
+    found = data.spread(root, 0)
+    np.testing.assert_array_equal(found.middle, mean)
+    np.testing.assert_array_equal(found.outer, (np.maximum(mean - 2 * sd, 0), mean + 2 * sd))
+    many = TRAJECTORIES["expectations"][""]
+    np.testing.assert_allclose(
+        data.spread(many, 1).middle, np.median(many["burden"].data[1, :, 0], axis=0)
+    )
+    assert "3 patients" in drawn("expectations", figures.burden)[1].get_suptitle()
+    assert "exact moments" in drawn("expectation", figures.burden)[1].get_suptitle()
+
+
+@pytest.mark.parametrize("case", ["relapse", "small risk"])
+def test_the_relapse_picture_shows_probabilities(case):
+    """The mean over patients against day, where it is above 0; a point per class, site and arm."""
+    trajectory, figure = drawn(case, figures.relapse)
+    root = trajectory[""]
+    course, classes = figure.axes
+    for arm, line in enumerate(course.lines):
+        mean = root["relapse_probability"].data[arm].mean(axis=0)
+        expected = mean if case == "relapse" else np.where(mean > 0, mean, np.nan)
+        np.testing.assert_array_equal(line.get_ydata(), expected)
+    assert course.get_yscale() == ("linear" if case == "relapse" else "log")
+    chance = root["class_relapse_probability"].data.mean(axis=1).reshape(len(course.lines), -1)
+    assert len(classes.lines) == chance[:, : figures.MOST_CLASSES].size
+    shown = sorted(line.get_xdata()[0] for line in classes.lines)
+    np.testing.assert_allclose(shown, np.sort(chance.ravel())[-len(shown) :])
 
 
 # --- burden ---
@@ -171,7 +274,7 @@ def test_an_end_between_two_records_is_kept():
 # --- composition ---
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, "many replicates", "expectation", "expectations"])
 def test_shares_add_up_to_one_wherever_cells_live(case):
     """All shares are in 0..1 and sum to 1; they are missing exactly where no replicate lives."""
     root = TRAJECTORIES[case][""]

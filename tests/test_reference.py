@@ -1,15 +1,16 @@
 """The slow twin follows the exact laws, and keeps its books on cells and lineages."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests import battery, laws, reference, statistics
-from tests.battery import BATTERY, CROWDED
+from tests.battery import BATTERY, CROWDED, CUT, HIERARCHY, SEEDED
 
-CHECKS = {**BATTERY, **CROWDED}
+CHECKS = {**BATTERY, **CROWDED, **HIERARCHY, **SEEDED, **CUT}
 # Share of the replicates that a kernel of the package runs: about 1e5 events, a second each.
 EFFORTS = {
     "exact_zeros": 0.05,
@@ -23,6 +24,12 @@ EFFORTS = {
     "immigration": 0.05,
     "replicates_are_independent": 0.03,
     "logistic_crowding": 0.04,
+    "hierarchy": 0.03,
+    "hierarchy_and_both_daughters": 0.03,
+    "batch_immigration": 0.03,
+    "batches_alone": 0.05,
+    "jump": 0.03,
+    "jump_of_few_cells": 0.04,
 }
 
 
@@ -60,10 +67,7 @@ MIXED = battery.scenario(
 
 def grown(case: battery.Scenario, seed: int, **changes) -> reference.Tumor:
     """One tumor of a scenario."""
-    tables = {name: getattr(case, name) for name in reference.Tables._fields}
-    tables = {**tables, "stop_at": np.inf, **changes}
-    rng = np.random.default_rng(seed)
-    return reference.simulate(case.founders, reference.Tables(**tables), rng)
+    return reference.simulate(replace(case, **changes), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("both_daughters", [False, True])
@@ -97,6 +101,23 @@ def test_without_switching_a_cell_is_what_its_lineage_was_founded_as():
         for child, mother in enumerate(tumor.parent):
             if mother >= 0:
                 assert still.mutation[founded_as[mother], founded_as[child]] > 0
+
+
+def test_books_balance_with_arrivals_and_jumps():
+    """Cells = founders + arrived + births - deaths; a batch is one lineage without a parent."""
+    for seed in range(20):
+        tumor = grown(battery.TWO_SOURCES, seed, kept=np.array([[[1.0]] * 2, [[0.5]] * 2]))
+        comes = [k for k, mother in enumerate(tumor.parent) if mother < 0][2:]
+        arrived = sum(6 if tumor.founded_as[k] == 0 else 1 for k in comes)
+        assert tumor.counts.sum() == tumor.total == 2 + arrived + tumor.births - tumor.deaths
+        assert (np.diff(tumor.birth_time) >= 0).all()
+
+
+def test_a_division_that_differentiates_starts_no_lineage():
+    """Only founders and mutants are lineages: without mutation all cells belong to the founders."""
+    pure = replace(battery.STEM, mutation=np.zeros((3, 3)))
+    for seed in range(20):
+        assert len(grown(pure, seed).parent) == 3
 
 
 def test_mutations_are_counted_by_lineages():
@@ -161,4 +182,4 @@ def test_twin_is_short_and_plain():
             imported |= {name.name for name in node.names}
         if isinstance(node, ast.ImportFrom):
             imported.add(node.module)
-    assert imported == {"math", "typing", "numpy"}
+    assert imported == {"math", "numpy"}

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from tests import battery, laws, published, rivals, statistics
-from tests.battery import BATTERY, CROWDED
+from tests.battery import BATTERY, CROWDED, CUT, HIERARCHY, SEEDED
 from tests.published import PUBLISHED
 from tests.rivals import RIVALS
 from tests.statistics import Rejected
 
-CHECKS = {**BATTERY, **CROWDED, **PUBLISHED}
+QUICK = {**BATTERY, **CROWDED, **HIERARCHY, **SEEDED, **CUT}
+CHECKS = {**QUICK, **PUBLISHED}
 PAIRS = [(name, check) for name, rival in RIVALS.items() for check in rival.rejected_by]
 
 
-@pytest.mark.parametrize("check", [*BATTERY, *CROWDED])
+@pytest.mark.parametrize("check", QUICK)
 def test_right_kernel_passes(check):
     """Event by event in exact continuous time, the same samples as every other kernel."""
     CHECKS[check](rivals.event_by_event)
@@ -29,7 +30,7 @@ def test_wrong_kernel_is_rejected(rival, check):
 def test_every_check_rejects_a_rival():
     """A check that no wrong kernel fails would be an ornament (printed cases repeat smaller ones)."""
     used = {check for _, check in PAIRS}
-    assert used >= {*BATTERY, *CROWDED}
+    assert used >= {*QUICK}
 
 
 def test_moment_matched_offspring_passes_mean_and_variance_and_fails_extinction():

@@ -364,3 +364,58 @@ def _snapshot(runs, times) -> dict[str, Variable]:
         )
         for (name, kind), column in zip(kinds.items(), columns, strict=True)
     }
+
+
+def make_expectation(patients: int = 1, **options) -> Trajectory:
+    """What `meanfield` writes: means and standard deviations over many replicates, per patient."""
+    made = [make_trajectory(seed=i + 1, replicates=6, **options)[""] for i in range(patients)]
+    root = dict(made[0])
+    for name in ("burden", "site_burden", "class_count", "other_classes_count"):
+        dims, _, units, text = root[name]
+        samples = [x[name].data[..., : root[name].data.shape[-1]] for x in made]
+        means = [x.astype(float).mean(axis=2, keepdims=True) for x in samples]
+        root[name] = Variable(dims, np.concatenate(means, axis=1), units, f"expected {text}")
+        if name == "burden":
+            spread = [x.astype(float).std(axis=2, keepdims=True) for x in samples]
+            sd = np.concatenate(spread, axis=1)
+            root["burden_sd"] = Variable(dims, sd, units, "standard deviation")
+    drawn = ("status", "is_extinct", "end_day", "births", "deaths", "growth_day", "growth_burden")
+    for name in (
+        *drawn,
+        "trigger_cells",
+        "founder_attempts",
+        "clone_id",
+        "clone_count",
+        "clone_time",
+    ):
+        root.pop(name, None)
+    root["replicate"] = Variable(("replicate",), np.arange(1), "1", "index of the replicate")
+    root["patient"] = Variable(("patient",), np.arange(patients), "1", "index of the patient")
+    closure = np.array(["exact moments"] * len(root["arm"].data))
+    root["closure"] = Variable(("arm",), closure, "", "what means and deviations are")
+    return {"": root}
+
+
+def make_relapse(patients: int = 1, risk: float = 0.3, **options) -> Trajectory:
+    """What `extinction` writes: a probability that rises to about `risk`, of arms that differ."""
+    root = dict(make_trajectory(replicates=1, **options)[""])
+    days, num_arms = root["time"].data, len(root["arm"].data)
+    scale = risk / (1 + np.arange(num_arms))[:, None] * (1 + 0.1 * np.arange(patients))
+    probability = scale[..., None] * -np.expm1(-days / 20)
+    classes, sites = len(root["class"].data), len(root["site"].data)
+    share = 10.0 ** -np.arange(1, classes * sites + 1).reshape(classes, sites)
+    kept = {"arm", "site", "drug", "alteration", "time", "class", "class_label", "class_genotype"}
+    kept |= {"concentration_time", "concentration", "blood_concentration", "dose", "max_level"}
+    root = {name: variable for name, variable in root.items() if name in kept}
+    law = ("arm", "patient")
+    root |= {
+        "patient": Variable(("patient",), np.arange(patients), "1", "index of the patient"),
+        "relapse_probability": Variable((*law, "time"), probability, "1", "probability of relapse"),
+        "no_relapse_log": Variable((*law, "time"), np.log1p(-probability), "1", "its logarithm"),
+        "class_relapse_probability": Variable(
+            (*law, "class", "site"), scale[..., None, None] * share, "1", "from one cell"
+        ),
+        "mean_relapse_free_days": Variable(law, days[-1] * (1 - scale / 2), "d", "mean"),
+        "closure": Variable(("arm",), np.array(["exact"] * num_arms), "", "whose rates"),
+    }
+    return {"": root}

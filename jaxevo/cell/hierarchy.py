@@ -1,7 +1,7 @@
 """Hierarchy: a stem-like cell differentiates at ONE division. No dice: two lists of probabilities.
 
     stem -> stem + differentiated             with a        (asymmetric)
-    stem -> differentiated + differentiated   with s        (symmetric)
+    stem -> differentiated + differentiated   with v        (symmetric)
 
 per division, level n -> n + 1 <= N; what is left is self-renewal. A division that differentiates makes
 no mutation besides: at most one step per division.

@@ -7,7 +7,7 @@ is a class here and a line in MECHANISMS.
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from pydantic import Field, PlainValidator, SerializeAsAny, model_validator
@@ -81,6 +81,9 @@ class Alteration(Table):
     inheritance: Text
     max_level: AtLeastOne
     birth_cost: Share = 0.0
+
+    # whether genetic instability multiplies the probabilities of its steps
+    is_mutating: ClassVar[bool] = True
 
     def act(self, row: Row) -> None:
         """Write what one level does."""
@@ -344,6 +347,25 @@ class Epigenetic(Alteration):
                 )
 
 
+class Hierarchy(Alteration):
+    """Gained at divisions on the way down a hierarchy, by one daughter or by both."""
+
+    max_level: AtLeastOne = 1
+    asymmetric_probability_per_division: Probability
+    symmetric_probability_per_division: Probability
+
+    is_mutating: ClassVar[bool] = False
+
+    def inherit(self, row):
+        row.put("asymmetric_probability", self.asymmetric_probability_per_division)
+        row.put("symmetric_probability", self.symmetric_probability_per_division)
+
+    def largest_step(self):
+        both = self.symmetric_probability_per_division
+        key = "asymmetric_probability_per_division"
+        return key, self.asymmetric_probability_per_division + both
+
+
 MECHANISMS: dict[str, type[Alteration]] = {
     "reduced_uptake": ReducedUptake,
     "efflux": Efflux,
@@ -364,6 +386,7 @@ INHERITANCES: dict[str, type[Alteration]] = {
     "mutation": Mutation,
     "amplification": Amplification,
     "epigenetic": Epigenetic,
+    "hierarchy": Hierarchy,
 }
 
 

@@ -13,6 +13,7 @@ from jaxevo.cell.birth import BirthParams
 from jaxevo.cell.death import DeathParams
 from jaxevo.cell.mutation import MutationParams
 from jaxevo.config.alterations import Axes, Row, fill
+from jaxevo.config.cohort import cohort
 from jaxevo.config.study import Study
 from jaxevo.config.tables import REFERENCE_MASS, Drug
 from jaxevo.drug import CellularParams
@@ -25,8 +26,8 @@ from jaxevo.drug.schedule import Dose, Level
 from jaxevo.drug.signaling import SignalingParams
 from jaxevo.drug.target import TargetParams
 from jaxevo.drug.transport import TransportParams
+from jaxevo.engines import base
 from jaxevo.engines.base import Arm, Founder, Problem
-from jaxevo.engines.base import Record as EngineRecord
 from jaxevo.genotype import Genome, pack
 from jaxevo.model import Model, Names
 from jaxevo.sites import SiteParams
@@ -65,7 +66,7 @@ def problem(study: Study) -> Problem:
         max_cells=given(general.max_cells),
         treat_at_cells=tumor.treat_at_cells,
         stop_at_cells=tumor.stop_at_cells,
-        record=EngineRecord(
+        record=base.Record(
             every=study.record.every_days,
             clones_every=study.record.clones_every_days,
             snapshot_days=tuple(study.record.snapshot_days),
@@ -73,6 +74,11 @@ def problem(study: Study) -> Problem:
             max_classes=study.record.max_classes,
             max_clones=study.record.max_clones,
         ),
+        patients=tuple(model(patient, axes) for patient in cohort(study)),
+        immigration=immigration(study, built.genome, axes),
+        max_alterations=general.max_alterations,
+        exact_below=general.exact_below_cells,
+        relapse=relapse(study),
     )
 
 
@@ -89,6 +95,29 @@ def founders(study: Study, genome: Genome, axes: Axes) -> tuple[Founder, ...]:
         return (Founder(given(study.tumor.founders), genotype=0, site=0),)
     return tuple(
         Founder(row.cells, pack(genome, row.genotype), axes.sites[given(row.site)]) for row in rows
+    )
+
+
+def immigration(study: Study, genome: Genome, axes: Axes) -> tuple[base.Immigration, ...]:
+    """The cells that come to the tumor from outside."""
+    return tuple(
+        base.Immigration(
+            row.events_per_day, pack(genome, row.genotype), axes.sites[given(row.site)], row.cells
+        )
+        for row in study.tumor.immigration
+    )
+
+
+def relapse(study: Study) -> base.Relapse:
+    """Which relapse is meant; what its kind does not read stays as it is by default."""
+    table = study.relapse
+    chosen = {
+        "detection_cells": table.detection_cells,
+        "assessed_from": table.assessed_from_day,
+        "detection_rate": table.detection_rate_per_day,
+    }
+    return base.Relapse(
+        table.kind, **{name: float(x) for name, x in chosen.items() if x is not None}
     )
 
 

@@ -13,12 +13,14 @@ from jaxevo.config.doses import Dosing
 from jaxevo.config.draft import Draft
 from jaxevo.config.growth import check_growth
 from jaxevo.config.sentences import Path, expected, fault, hint, missing, unknown_name
-from jaxevo.config.tables import Drug
+from jaxevo.config.tables import Drug, Immigration, Mixture
 
 LONGEST_NAME = 60  # characters
+ASSESSED = "assessed_from_day"
 MAX_GENOTYPES = 2**32
 MAX_ENTRIES = 1_000_000  # times that are recorded, doses of an arm
-DEFAULT_SYNC_HOURS = 6.0
+SYNC_HOURS = {"cells": 6.0}  # by default
+OTHER_SYNC_HOURS = 24.0
 ONE_SITE = "tumor"
 
 
@@ -37,6 +39,17 @@ def target_names(study: Draft) -> list[str]:
     """The targets, in order: those with a table, then those that drugs bring along."""
     own = [name for name in study.drugs if name in drug_targets(study, name)]
     return list(dict.fromkeys([*study.targets, *own]))
+
+
+def default_sync_hours(study: Draft) -> float:
+    """Longest interval between syncs where the study names none; at most the horizon."""
+    hours = SYNC_HOURS.get(study.study.engine, OTHER_SYNC_HOURS)
+    return min(hours, study.study.horizon_days * 24)
+
+
+def room(study: Draft) -> int | None:
+    """The room of a tumor that the study gives, where its engine keeps cells in places."""
+    return study.study.max_cells if study.study.engine == "cells" else None
 
 
 def initial_cells(study: Draft) -> int:
@@ -90,10 +103,11 @@ def check_sites(study: Draft) -> None:
 
 
 def _check_reach(study: Draft) -> None:
-    """Cells start at every site or can migrate to it."""
+    """Cells start at every site, come to it from outside, or can migrate to it."""
     first = site_names(study)[0]
     rows = study.tumor.mixture
     reached = {first} if rows is None else {row.site or first for row in rows}
+    reached |= {row.site or first for row in study.tumor.immigration}
     frontier = reached & set(study.sites)
     while frontier:
         onward = study.sites[frontier.pop()].migration_per_day
@@ -104,7 +118,7 @@ def _check_reach(study: Draft) -> None:
         if name not in reached:
             raise fault(
                 "is a site that no cell can reach; expected migration_per_day to it from a site "
-                "with cells, or cells there in tumor.mixture",
+                "with cells, or cells there in tumor.mixture or tumor.immigration",
                 ("sites", name),
             )
 
@@ -117,20 +131,15 @@ def check_tumor(study: Draft) -> None:
     if tumor.mixture is not None and not tumor.mixture:
         raise expected("at least one row of cells", [], ("tumor", "mixture"))
     for i, row in enumerate(tumor.mixture or []):
-        at = ("tumor", "mixture", i)
-        if row.site is not None and row.site not in site_names(study):
-            raise unknown_name("a site", row.site, site_names(study), (*at, "site"))
-        _known_keys("alteration", row.genotype, study.alterations, (*at, "genotype"))
-        for name, level in row.genotype.items():
-            top = study.alterations[name].max_level
-            if level > top:
-                raise expected(f"a level from 0 to {top}", level, (*at, "genotype", name))
+        _check_cells(study, row, ("tumor", "mixture", i))
+    for i, row in enumerate(tumor.immigration):
+        _check_cells(study, row, ("tumor", "immigration", i))
     initial = initial_cells(study)
     start = ("tumor", "founders" if tumor.mixture is None else "mixture")
-    treat, stop, room = tumor.treat_at_cells, tumor.stop_at_cells, study.study.max_cells
-    if room is not None and initial > room:
+    treat, stop, most = tumor.treat_at_cells, tumor.stop_at_cells, room(study)
+    if most is not None and initial > most:
         raise fault(
-            f"expected at most max_cells ({room}) cells to start from, got {initial}", start
+            f"expected at most max_cells ({most}) cells to start from, got {initial}", start
         )
     if treat is not None and treat <= initial:
         raise fault(
@@ -141,8 +150,32 @@ def check_tumor(study: Draft) -> None:
         than = f"treat_at_cells ({treat})" if treat else f"the tumor starts from ({initial})"
         raise fault(f"expected more cells than {than}, got {stop}", ("tumor", "stop_at_cells"))
     for key, cells in (("treat_at_cells", treat), ("stop_at_cells", stop)):
-        if room is not None and cells is not None and cells > room:
-            raise fault(f"expected at most max_cells ({room}), got {cells}", ("tumor", key))
+        if most is not None and cells is not None and cells > most:
+            raise fault(f"expected at most max_cells ({most}), got {cells}", ("tumor", key))
+
+
+def _check_cells(study: Draft, row: Mixture | Immigration, at: Path) -> None:
+    """Cells that the tumor starts from or that come to it have a site and a genotype that exist."""
+    if row.site is not None and row.site not in site_names(study):
+        raise unknown_name("a site", row.site, site_names(study), (*at, "site"))
+    _known_keys("alteration", row.genotype, study.alterations, (*at, "genotype"))
+    for name, level in row.genotype.items():
+        top = study.alterations[name].max_level
+        if level > top:
+            raise expected(f"a level from 0 to {top}", level, (*at, "genotype", name))
+
+
+def check_engine(study: Draft) -> None:
+    """What only some engines know is asked of them."""
+    engine, grower = study.study.engine, study.study.grow_with
+    at = ("study", "grow_with")
+    if grower is not None and engine != "cells":
+        raise fault(f'belongs to engine = "cells", not to "{engine}"', at)
+    if grower is not None and study.tumor.treat_at_cells is None:
+        raise fault("needs treat_at_cells in [tumor], the size up to which it grows", at)
+    day, horizon = study.relapse.assessed_from_day, study.study.horizon_days
+    if day is not None and day >= horizon:
+        raise expected(f"a day before the horizon ({horizon:g})", day, ("relapse", ASSESSED))
 
 
 def check_drugs(study: Draft) -> None:
@@ -227,17 +260,22 @@ def check_alterations(study: Draft) -> None:
 
 
 def _check_transitions(study: Draft) -> None:
-    """All gains and losses that one division can bring have probabilities that sum to at most 1."""
-    steps = {name: table.largest_step() for name, table in study.alterations.items()}
-    total = sum(probability for _, probability in steps.values())
-    unstable = [t for t in study.alterations.values() if isinstance(t, GeneticInstability)]
+    """All steps that one division can bring have probabilities that sum to at most 1."""
+    tables = study.alterations
+    steps = {name: table.largest_step() for name, table in tables.items()}
+    total = sum(steps[name][1] for name in tables if tables[name].is_mutating)
+    differentiating = sum(steps[name][1] for name in tables if not tables[name].is_mutating)
+    unstable = [t for t in tables.values() if isinstance(t, GeneticInstability)]
     growth = sum(t.max_level * max(0.0, math.log(t.mutation_factor)) for t in unstable)
     factor = study.study.genetic_instability * math.exp(min(growth, 700.0))
-    if total * factor > 1:
-        name = max(steps, key=lambda name: steps[name][1])
+    if total * factor + differentiating > 1:
+        times = {name: factor if tables[name].is_mutating else 1.0 for name in tables}
+        name = max(steps, key=lambda name: steps[name][1] * times[name])
+        besides = f", and {differentiating:.3g} of differentiation" if differentiating else ""
         raise fault(
             "expected probabilities of all alterations that sum to at most 1 at one division, got "
-            f"{total * factor:.3g} ({total:.3g} times genetic instability {factor:.3g})",
+            f"{total * factor + differentiating:.3g} ({total:.3g} times genetic instability "
+            f"{factor:.3g}{besides})",
             ("alterations", name, steps[name][0]),
         )
 
@@ -254,7 +292,7 @@ def check_times(study: Draft) -> None:
             raise expected(f"a day up to the horizon ({horizon:g})", day, at)
     record = study.record
     grids: list[tuple[Path, float | None]] = [
-        (("study", "sync_hours"), (sync or DEFAULT_SYNC_HOURS) / 24),
+        (("study", "sync_hours"), (sync or default_sync_hours(study)) / 24),
         (("record", "every_days"), record.every_days),
         (("record", "clones_every_days"), record.clones_every_days),
         (("record", "concentration_every_h"), record.concentration_every_h / 24),
@@ -340,6 +378,7 @@ def _known_keys(kind: str, values: object, known: Iterable[str], at: Path) -> No
 
 CHECKS = (
     check_names,
+    check_engine,
     check_tumor,
     check_sites,
     check_drugs,

@@ -4,7 +4,18 @@ from pydantic import Field
 
 from jaxevo.config.alterations import AnyAlteration
 from jaxevo.config.doses import Arm
-from jaxevo.config.tables import Drug, General, Pump, Record, Site, Table, Target, Tumor
+from jaxevo.config.tables import (
+    Drug,
+    General,
+    Patients,
+    Pump,
+    Record,
+    Relapse,
+    Site,
+    Table,
+    Target,
+    Tumor,
+)
 
 
 class Draft(Table):
@@ -17,5 +28,7 @@ class Draft(Table):
     targets: dict[str, Target] = Field(default_factory=dict)
     pumps: dict[str, Pump] = Field(default_factory=dict)
     alterations: dict[str, AnyAlteration] = Field(default_factory=dict)
+    patients: Patients = Patients()
+    relapse: Relapse = Relapse()
     record: Record = Record()
     arms: list[Arm]

@@ -7,7 +7,9 @@ At a site with N cells and room for K, with birth rate b g (g: growth support) a
 
 One site levels off at N = K (1 - d/(b g)), or N = K^(1 - d/(b g)). Over several sites, between which
 cells may move as they like, deaths d N outnumber all births where N > sum_s most births / d. Alterations
-never raise the birth rate; where they lower the natural death rate, the lowest counts.
+never raise the birth rate; where they lower the natural death rate, the lowest counts. Immigration of I
+cells per day keeps I/(d - b g) cells alive where deaths outnumber births, and is without bound here
+where they do not.
 """
 
 import math
@@ -51,8 +53,11 @@ def largest_growing_burden(study: Draft) -> float:
     death, law = lowest_death_rate(study), crowding(study)
     births = [study.tumor.birth_rate_per_day * factor for factor in growth_factors(study)]
     rooms = capacities(study)
-    if max(births) <= death:
+    immigrants = sum(row.events_per_day * row.cells for row in study.tumor.immigration)
+    if max(births) <= death and not immigrants:
         return 0.0
+    if immigrants:
+        return immigrants / (death - max(births)) if max(births) < death else math.inf
     if death == 0 and len(rooms) > 1:
         return math.inf
     if law == "none" or any(b > 0 and math.isinf(k) for b, k in zip(births, rooms, strict=True)):
@@ -82,8 +87,8 @@ def check_growth(study: Draft) -> None:
     if treat is None:
         return
     largest = largest_growing_burden(study)
-    if largest == 0:
-        births = study.tumor.birth_rate_per_day * max(growth_factors(study))
+    births = study.tumor.birth_rate_per_day * max(growth_factors(study))
+    if births <= lowest_death_rate(study) and treat >= largest:
         raise fault(
             "is more than growth reaches: expected a birth rate above the death rate "
             f"({lowest_death_rate(study):g} per day), got {births:g}",

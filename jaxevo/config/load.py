@@ -37,6 +37,16 @@ def load_study(path: str | File, overrides: Sequence[str] = ()) -> Study:
         raise StudyError(_first_sentence(file, text, settings, details)) from None
 
 
+def place_of(path: str | File, overrides: Sequence[str], key: Path) -> str:
+    """How a sentence names the place of a key: `--set ...` where that gave it, else file and line."""
+    file = str(path)
+    text = _read(file)
+    lines = locate(text)
+    given = (s for s in apply(_parse(file, text), overrides) if s.path == key)
+    setting = next(given, None)
+    return setting.where if setting else f"{file}:{line_of(lines, key)}"
+
+
 def _read(file: str) -> str:
     """The text of a file, UTF-8 without a byte order mark."""
     try:

@@ -43,15 +43,8 @@ def apply(raw: dict[str, Any], overrides: Sequence[str]) -> list[Setting]:
 def _read(text: str) -> tuple[list[str], Any]:
     """The keys and the value of `a.b=value`; a value that is no TOML is a text."""
     left, equal, right = text.partition("=")
-    try:
-        level: Any = tomllib.loads(f"{left}= 0") if "\n" not in left else {}
-    except (ValueError, RecursionError):
-        level = {}
-    keys = []
-    while isinstance(level, dict) and len(level) == 1:
-        key, level = next(iter(level.items()))
-        keys.append(key)
-    if not equal or not keys or level != 0:
+    keys = keys_of(left)
+    if not equal or not keys:
         raise StudyError(
             f"--set {' '.join(text.split())}: expected key=value, such as study.seed=8"
         )
@@ -60,6 +53,19 @@ def _read(text: str) -> tuple[list[str], Any]:
     except (ValueError, RecursionError):
         parsed = {}
     return keys, parsed["value"] if parsed.keys() == {"value"} else right
+
+
+def keys_of(text: str) -> list[str]:
+    """The keys of a dotted path such as `arms.0.name`; none where it is no path."""
+    try:
+        level: Any = tomllib.loads(f"{text}= 0") if "\n" not in text else {}
+    except (ValueError, RecursionError):
+        level = {}
+    keys = []
+    while isinstance(level, dict) and len(level) == 1:
+        key, level = next(iter(level.items()))
+        keys.append(key)
+    return keys if level == 0 else []
 
 
 def _put(raw: dict[str, Any], keys: list[str], value: Any, text: str) -> Path:

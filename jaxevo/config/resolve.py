@@ -7,6 +7,7 @@ import math
 
 from jaxevo.config import checks, growth
 from jaxevo.config.draft import Draft
+from jaxevo.config.sentences import dotted
 from jaxevo.config.tables import Site, Target
 
 LEAST_ROOM = 1000  # cells
@@ -16,10 +17,11 @@ def resolve(study: Draft) -> None:
     """Fill in what depends on several tables; a table has filled in its own."""
     general, tumor = study.study, study.tumor
     if general.sync_hours is None:
-        general.sync_hours = min(checks.DEFAULT_SYNC_HOURS, general.horizon_days * 24)
+        general.sync_hours = checks.default_sync_hours(study)
     tumor.crowding = growth.crowding(study)
     if general.max_cells is None:
         general.max_cells = _default_room(study)
+    _resolve_patients(study)
     _resolve_targets(study)
     _resolve_sites(study)
     _resolve_start(study)
@@ -32,6 +34,23 @@ def _default_room(study: Draft) -> int:
     finite = [room for room in growth.capacities(study) if math.isfinite(room)]
     foreseen = [tumor.treat_at_cells or 0, tumor.stop_at_cells or 0, sum(finite)]
     return int(max(LEAST_ROOM, 2 * max(*foreseen, checks.initial_cells(study))))
+
+
+def _resolve_patients(study: Draft) -> None:
+    """What varies between patients is named where the resolved study has it."""
+    moved = (
+        {}
+        if study.sites
+        else {"tumor.capacity_cells": ("sites", checks.ONE_SITE, "capacity_cells")}
+    )
+    for name, drug in study.drugs.items():
+        if drug.effect is not None:
+            for key in type(drug.effect).model_fields:
+                moved[dotted(("drugs", name, "effect", key))] = ("targets", name, key)
+    study.patients.vary = {
+        dotted(moved[key]) if key in moved else key: table
+        for key, table in study.patients.vary.items()
+    }
 
 
 def _resolve_targets(study: Draft) -> None:
@@ -70,7 +89,7 @@ def _resolve_start(study: Draft) -> None:
     """Every cell that the tumor starts from has a site."""
     if study.tumor.mixture is None:
         study.tumor.founders = study.tumor.founders or 1
-    for row in study.tumor.mixture or []:
+    for row in [*(study.tumor.mixture or []), *study.tumor.immigration]:
         row.site = row.site or checks.site_names(study)[0]
 
 

@@ -16,9 +16,11 @@ from jaxevo.config.values import (
     AtLeastOne,
     Capacity,
     Count,
+    CountOrNone,
     Day,
     Days,
     Factor,
+    FasterPerDay,
     FasterPerHour,
     Flag,
     Hours,
@@ -42,10 +44,12 @@ from jaxevo.config.values import (
     phrase_of,
 )
 
-ENGINES = ("cells",)
+ENGINES = ("cells", "clones", "meanfield", "extinction")
+GROWERS = ("clones",)
 CROWDINGS = ("none", "logistic", "gompertz")
 COMBINATIONS = ("bliss", "loewe")
 MUTATING_DAUGHTERS = ("one", "both")
+RELAPSES = ("survival", "detection", "first_passage")
 
 ByDrug: TypeAlias = dict[str, float]
 
@@ -87,8 +91,11 @@ class General(Table):
     seed: Annotated[int, BeforeValidator(Integer(0, 2**63 - 1))] = 0
     replicates: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1
     horizon_days: Days
-    sync_hours: Hours | None = None  # resolved: 6, or the horizon where that is shorter
+    sync_hours: Hours | None = None  # resolved: 6 or 24, or the horizon where that is shorter
     max_cells: Count | None = None  # resolved: room for twice the largest tumor foreseen
+    max_alterations: Annotated[int, BeforeValidator(Integer(0, 2**32))] | None = None
+    exact_below_cells: CountOrNone = 100
+    grow_with: Annotated[str, BeforeValidator(Words(GROWERS))] | None = None
     combination: Annotated[str, BeforeValidator(Words(COMBINATIONS))] = "bliss"
     mutating_daughters: Annotated[str, BeforeValidator(Words(MUTATING_DAUGHTERS))] = "one"
     genetic_instability: Factor = 1.0
@@ -104,11 +111,23 @@ class Mixture(Table):
     site: Text | None = None  # resolved: the first site
 
 
+class Immigration(Table):
+    """One row of `tumor.immigration`: cells that come from outside, again and again."""
+
+    events_per_day: FasterPerDay
+    cells: Count = 1
+    genotype: Annotated[
+        dict[str, int], PlainValidator(PerName(Integer(0, 2**32), of="alteration"))
+    ] = {}
+    site: Text | None = None  # resolved: the first site
+
+
 class Tumor(Table):
     """[tumor]: how it starts and grows."""
 
     founders: Count | None = None  # resolved: 1 where no mixture is given
     mixture: list[Mixture] | None = None
+    immigration: list[Immigration] = []
     treat_at_cells: Count | None = None
     stop_at_cells: Count | None = None
     birth_rate_per_day: PerDay
@@ -299,6 +318,59 @@ class Pump(Table):
             if drug not in self.vmax_um_per_h:
                 raise fault("names a drug that vmax_um_per_h does not", ("km_um", drug))
         return self
+
+
+class Relapse(Table):
+    """[relapse]: which relapse the `extinction` engine computes the probability of."""
+
+    kind: Annotated[str, BeforeValidator(Words(RELAPSES))] = "survival"
+    detection_cells: Count | None = None  # resolved: 1e9 where the kind reads it
+    assessed_from_day: Day | None = None  # resolved: 0 for first passage
+    detection_rate_per_day: FasterPerDay | None = None  # resolved: 1 for first passage
+
+    @model_validator(mode="after")
+    def _resolve(self) -> "Relapse":
+        owners = {
+            "detection_cells": ("detection", "first_passage"),
+            "assessed_from_day": ("first_passage",),
+            "detection_rate_per_day": ("first_passage",),
+        }
+        for key, kinds in owners.items():
+            if getattr(self, key) is not None and self.kind not in kinds:
+                names = " or ".join(f'"{kind}"' for kind in kinds)
+                raise fault(f'belongs to kind = {names}, not to "{self.kind}"', (key,))
+        if self.kind != "survival" and self.detection_cells is None:
+            self.detection_cells = DETECTION_CELLS
+        if self.kind == "first_passage":
+            self.assessed_from_day = self.assessed_from_day or 0.0
+            self.detection_rate_per_day = self.detection_rate_per_day or 1.0
+        return self
+
+
+DETECTION_CELLS = 10**9
+
+
+class Variation(Table):
+    """[patients.vary.X]: how one number of the study differs between patients."""
+
+    cv: Positive
+    above: Positive | None = None
+    below: Positive | None = None
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "Variation":
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise fault(
+                f"expected more than `above` ({self.above:g}), got {self.below:g}", ("below",)
+            )
+        return self
+
+
+class Patients(Table):
+    """[patients]: virtual patients, each with numbers of its own."""
+
+    count: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1
+    vary: dict[str, Variation] = {}
 
 
 class Record(Table):

@@ -59,10 +59,11 @@ class Whole:
     """A count of cells; 1e6 counts as whole. A capacity, which may be infinite, stays a float."""
 
     may_be_infinite: bool = False
+    at_least: int = 1
 
     @property
     def phrase(self) -> str:
-        words = f"a whole number of cells from 1 to {MAX_COUNT:g}"
+        words = f"a whole number of cells from {self.at_least} to {MAX_COUNT:g}"
         return f"{words}, or inf" if self.may_be_infinite else words
 
     def __call__(self, value: object, *, at: Path = ()) -> int | float:
@@ -70,7 +71,7 @@ class Whole:
             return math.inf
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise expected(self.phrase, value, at)
-        if not 1 <= value <= MAX_COUNT or value != int(value):
+        if not self.at_least <= value <= MAX_COUNT or value != int(value):
             raise expected(self.phrase, value, at)
         return float(value) if self.may_be_infinite else int(value)
 
@@ -163,6 +164,7 @@ def phrase_of(field: FieldInfo) -> str:
 Text: TypeAlias = Annotated[str, BeforeValidator(Words())]
 Flag: TypeAlias = Annotated[bool, BeforeValidator(Switch())]
 Count: TypeAlias = Annotated[int, BeforeValidator(Whole())]
+CountOrNone: TypeAlias = Annotated[int, BeforeValidator(Whole(at_least=0))]
 Capacity: TypeAlias = Annotated[float, PlainValidator(Whole(may_be_infinite=True))]
 AtLeastOne: TypeAlias = Annotated[int, BeforeValidator(Integer(1, 2**32))]
 
@@ -171,6 +173,7 @@ Positive: TypeAlias = Annotated[float, BeforeValidator(Number(above=0.0))]
 Share: TypeAlias = Annotated[float, BeforeValidator(Number(at_least=0.0, at_most=1.0))]
 Need: TypeAlias = Annotated[float, BeforeValidator(Number(above=0.0, at_most=1.0))]
 PerDay: TypeAlias = Annotated[float, BeforeValidator(Number("per day", at_least=0.0))]
+FasterPerDay: TypeAlias = Annotated[float, BeforeValidator(Number("per day", above=0.0))]
 PerHour: TypeAlias = Annotated[float, BeforeValidator(Number("per hour", at_least=0.0))]
 FasterPerHour: TypeAlias = Annotated[float, BeforeValidator(Number("per hour", above=0.0))]
 Probability: TypeAlias = Annotated[

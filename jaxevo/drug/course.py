@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxevo.drug import delivery
 from jaxevo.drug.delivery import DeliveryParams, advance_drug, blood_level, site_level
-from jaxevo.drug.plasma import CENTRAL, GUT, NUM_COMPARTMENTS, PlasmaParams
+from jaxevo.drug.plasma import CENTRAL, GUT, NUM_COMPARTMENTS, PlasmaParams, propagator
 from jaxevo.drug.schedule import Inputs
 from jaxevo.drug.transport import TransportParams
 
@@ -28,6 +28,9 @@ _PANELS = (0.0, 1 / 64, 1 / 8, 1.0)
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(3)
 NODES = np.concatenate([a + (b - a) * (1 + _GAUSS_X) / 2 for a, b in itertools.pairwise(_PANELS)])
 WEIGHTS = np.concatenate([(b - a) * _GAUSS_W / 2 for a, b in itertools.pairwise(_PANELS)])
+
+LENGTH_DIGITS = 12  # of days, to which intervals are equally long
+MAX_LENGTHS = 256  # different ones, for which propagators are kept
 
 
 class Course(NamedTuple):
@@ -58,11 +61,54 @@ def course(
     if num_drugs == 0:
         shape = (num_intervals, len(nodes))
         return Course(np.zeros((*shape, 0)), np.zeros((*shape, num_sites, 0)))
+    length = np.diff(inputs.edges)
+    lengths, which = np.unique(np.round(length, LENGTH_DIGITS), return_inverse=True)
+    is_inhibited = np.any(np.isfinite(pumps.inhibition_ki)) and np.any(sites.barrier_pump > 0)
     with jax.enable_x64(True):
-        steps = np.diff(np.concatenate([[0.0], nodes, [1.0]]))
-        durations = np.diff(inputs.edges)[:, None] * steps
-        blood, site = _course(plasma, sites, pumps, inputs[1:], durations)
+        if not is_inhibited and len(lengths) <= MAX_LENGTHS:
+            times = np.concatenate([nodes, [1.0]]) * _filled(lengths)[:, None]
+            blood, site = _steady_course(plasma, sites, pumps, inputs[1:], times, which)
+        else:
+            steps = np.diff(np.concatenate([[0.0], nodes, [1.0]]))
+            blood, site = _course(plasma, sites, pumps, inputs[1:], length[:, None] * steps)
         return Course(np.asarray(blood), np.asarray(site))
+
+
+def _filled(lengths: np.ndarray) -> np.ndarray:
+    """The same with 0 up to the next power of two, so that few sizes are compiled."""
+    return np.pad(lengths, (0, (1 << (len(lengths) - 1).bit_length()) - len(lengths)))
+
+
+@jax.jit
+def _steady_course(plasma, sites, pumps, given, times, which):
+    """Where no barrier changes: one propagator for each different time since an interval began.
+
+    times: [length, node + 1] days, the last the whole interval; which: [interval] length.
+    """
+    levels_at, sites_at = jax.vmap(blood_level), jax.vmap(site_level)
+    fraction, rate = (
+        x.T for x in delivery.all_sites(sites, pumps, jnp.zeros(len(plasma.clearance)))
+    )
+    matrices = jax.vmap(delivery.drug_matrix)(plasma, fraction, rate)
+    each_time = jax.vmap(jax.vmap(propagator, (None, 0)), (None, 0))
+    decay, response = jax.vmap(each_time, (0, None), 2)(matrices, times)  # length, node, drug, n, n
+    sources = jax.vmap(delivery.drug_source)
+
+    def interval(state, inputs):
+        (gut, blood_dose, infusion, level), length = inputs
+        state = state.at[:, GUT].add(gut).at[:, CENTRAL].add(blood_dose)
+        source = sources(plasma, fraction, rate, infusion, level)
+        states = decay[length] @ state[:, :, None] + response[length] @ source[:, :, None]
+        return states[-1, :, :, 0], states[:-1, :, :, 0]
+
+    start = jnp.zeros((len(plasma.clearance), matrices.shape[1]))
+    _, states = jax.lax.scan(interval, start, (given, which))
+
+    def node(state, level):
+        blood = levels_at(plasma, state, level)
+        return blood, sites_at(fraction, rate, state, blood).T
+
+    return jax.vmap(jax.vmap(node, (0, None)))(states, given[3])
 
 
 @jax.jit

@@ -70,18 +70,36 @@ def advance_drug(
     Blood and sites are one linear system, so a site that follows slowly is exact too. A prescribed
     drug has its level (uM) as the input of the sites.
     """
+    decay, response = propagator(drug_matrix(plasma, fraction, rate), duration)
+    return decay @ state + response @ drug_source(plasma, fraction, rate, infusion_rate, level)
+
+
+def drug_matrix(
+    plasma: PlasmaParams, fraction: Float[Array, " site"], rate: Float[Array, " site"]
+) -> Float[Array, "n n"]:
+    """The matrix of ONE drug's linear system in blood and all sites, 1/day."""
     n = NUM_COMPARTMENTS + len(rate)
     slow = jnp.where(jnp.isfinite(rate), rate, 0.0)
     to_site = slow * fraction * plasma.unbound_fraction / plasma.central_volume
     sites = jnp.arange(NUM_COMPARTMENTS, n)
-    matrix = jnp.zeros((n, n), state.dtype)
+    matrix = jnp.zeros((n, n), rate.dtype)
     matrix = matrix.at[:NUM_COMPARTMENTS, :NUM_COMPARTMENTS].set(rate_matrix(plasma))
     matrix = matrix.at[sites, sites].set(-slow)
-    matrix = matrix.at[sites, CENTRAL].set(to_site)
-    source = jnp.zeros(n, state.dtype).at[CENTRAL].set(infusion_rate)
-    source = source.at[sites].set(plasma.is_prescribed * slow * fraction * level)
-    decay, response = propagator(matrix, duration)
-    return decay @ state + response @ source
+    return matrix.at[sites, CENTRAL].set(to_site)
+
+
+def drug_source(
+    plasma: PlasmaParams,
+    fraction: Float[Array, " site"],
+    rate: Float[Array, " site"],
+    infusion_rate: Scalar,
+    level: Scalar,
+) -> Float[Array, " n"]:
+    """The constant input of that system: an infusion (umol/day), or the sites' share of a level."""
+    n = NUM_COMPARTMENTS + len(rate)
+    slow = jnp.where(jnp.isfinite(rate), rate, 0.0)
+    source = jnp.zeros(n, rate.dtype).at[CENTRAL].set(infusion_rate)
+    return source.at[NUM_COMPARTMENTS:].set(plasma.is_prescribed * slow * fraction * level)
 
 
 def blood_level(plasma: PlasmaParams, state: Float[Array, " n"], level: Scalar) -> Scalar:

@@ -6,14 +6,19 @@ from jaxevo import genotype
 from jaxevo.drug.schedule import Dose
 from jaxevo.engines.base import Problem, Trajectory, Variable
 from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
+from jaxevo.engines.handover import State, origins
 from jaxevo.engines.recording import ArmRun, Growth, Tally
-from jaxevo.engines.tumors import EXTINCT, INTERRUPTED, OUT_OF_ROOM
+from jaxevo.engines.tumors import EXTINCT, INTERRUPTED, OUT_OF_ROOM, RUNNING
 
 TUMOR = ("arm", "patient", "replicate")
 
 
 def trajectory(
-    problem: Problem, replicates: range, growth: Growth | None, run: ArmRun
+    problem: Problem,
+    replicates: range,
+    growth: Growth | None,
+    run: ArmRun,
+    start: State | None = None,
 ) -> Trajectory:
     """All variables of the study, with units and long names."""
     num = len(replicates)
@@ -22,7 +27,11 @@ def trajectory(
     root |= _outcomes(problem, num, run, growth)
     root |= drugs(problem, run.when)
     root |= _clones(problem, num, run)
-    groups = {"": root, "lineage": _lineage(problem, num, growth, run)}
+    before = _founders(problem, num, growth) if start is None else _carried(start, replicates)
+    if start is not None:
+        before["cell"] = before.pop("genotype") * len(problem.model.names.sites)
+        before["cell"] += before.pop("site_index")
+    groups = {"": root, "lineage": _lineage(problem, num, growth, run, before)}
     if run.recorder.cells:
         groups["cells"] = _cells(run)
     return groups
@@ -147,7 +156,7 @@ def _outcomes(
 ) -> dict[str, Variable]:
     shaped = lambda x: x.reshape(len(problem.arms), 1, num)  # noqa: E731
     found = {
-        "is_extinct": Variable(TUMOR, shaped(run.status == EXTINCT), "1", "no cell is left"),
+        "is_extinct": Variable(TUMOR, shaped(_is_extinct(run)), "1", "no cell is left"),
         "status": Variable(
             TUMOR,
             shaped(run.status).astype(np.int8),
@@ -269,24 +278,50 @@ def _clones(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
     }
 
 
-def _lineage(problem: Problem, num: int, growth: Growth | None, run: ArmRun) -> dict[str, Variable]:
-    """Every clone's origin: founders, then events of growth (arm -1), then those of each arm."""
+def _is_extinct(run: ArmRun) -> np.ndarray:
+    """No cell is left; where cells come from outside, at the end of the course."""
+    is_empty = (run.site_count[run.marked].sum(axis=0) == 0) & (run.status == RUNNING)
+    return (run.status == EXTINCT) | is_empty
+
+
+def _founders(problem: Problem, num: int, growth: Growth | None) -> dict[str, np.ndarray]:
+    """A clone for every row of founders."""
     num_sites = len(problem.model.names.sites)
     founders = len(problem.founders)
     which = np.tile(np.arange(founders), num)
     before = growth.age if growth is not None else np.zeros(num)
-    founder_cell = np.array([f.genotype * num_sites + f.site for f in problem.founders])
-    parts = [
-        {
-            "arm_index": np.full(len(which), -1),
-            "replicate_index": np.repeat(np.arange(num), founders),
-            "id": which,
-            "parent": np.full(len(which), -1),
-            "birth_time": np.repeat(-before, founders),
-            "cell": founder_cell[which],
-            "is_preexisting": np.ones(len(which)),
-        }
-    ]
+    founder_cell = np.array([f.genotype * num_sites + f.site for f in problem.founders], np.int64)
+    return {
+        "arm_index": np.full(len(which), -1),
+        "replicate_index": np.repeat(np.arange(num), founders),
+        "id": which,
+        "parent": np.full(len(which), -1),
+        "birth_time": np.repeat(-before, founders),
+        "cell": founder_cell[which],
+        "is_preexisting": np.ones(len(which)),
+    }
+
+
+def _carried(start: State, replicates: range) -> dict[str, np.ndarray]:
+    """The clones of a state, whose day is day 0 from now on."""
+    known = origins(start)
+    place = known["replicate_index"].astype(np.int64) - replicates.start
+    here = (place >= 0) & (place < len(replicates))
+    columns = ("id", "parent", "genotype", "site_index", "is_preexisting")
+    return {
+        "arm_index": np.full(int(here.sum()), -1),
+        "replicate_index": place[here],
+        "birth_time": known["birth_time"][here] - start.day,
+        **{name: known[name][here].astype(np.int64) for name in columns},
+    }
+
+
+def _lineage(
+    problem: Problem, num: int, growth: Growth | None, run: ArmRun, before: dict[str, np.ndarray]
+) -> dict[str, Variable]:
+    """Every clone's origin: those from before, events of growth (arm -1), then those of each arm."""
+    num_sites = len(problem.model.names.sites)
+    parts = [before]
     if growth is not None:
         parts.append(_event_columns(growth.events, growth.event_day(), None, num))
     parts.append(_event_columns(run.events, run.event_day(num), run.arm(num), num))

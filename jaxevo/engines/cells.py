@@ -1,8 +1,9 @@
 """The `cells` engine: a study simulated cell by cell.
 
 Growth from the founders comes first where the study treats at a size: once per replicate, on negative
-days. The arms then fork from the same cells and run to the horizon. This module is the host's side:
-it calls the jitted time loop (`tumors`), fetches clone events before a log fills, and records.
+days. The arms then fork from the same cells and run to the horizon; or they start from the cells of
+another run (`handover`). This module is the host's side: it calls the jitted time loop (`tumors`),
+fetches clone events before a log fills, and records.
 """
 
 import time
@@ -14,14 +15,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxevo.drug.course import NODES
-from jaxevo.engines import tumors as loop
+from jaxevo.engines import timeloop
+from jaxevo.engines.arrivals import Sources, batches
 from jaxevo.engines.assembly import trajectory
-from jaxevo.engines.base import Problem, Trajectory
+from jaxevo.engines.base import Problem, Refused, Trajectory
 from jaxevo.engines.grid import Intervals, Marks, intervals, marks
+from jaxevo.engines.handover import State
+from jaxevo.engines.jumps import survival
 from jaxevo.engines.recording import ArmRun, Growth, Recorder, clone_events
-from jaxevo.engines.tables import Steps, all_traits, tabulate
-from jaxevo.engines.tumors import Grid, Layout, Limits, Settings, Tumors, World
-from jaxevo.model import cast
+from jaxevo.engines.tables import Steps, all_traits, seen, tabulate
+from jaxevo.engines.timeloop import Grid, Limits, Settings, World
+from jaxevo.engines.tumors import (
+    RUNNING,
+    Layout,
+    Tumors,
+    fork,
+    founder_columns,
+    new_tumors,
+    place,
+    site_count,
+)  # fmt: skip
+from jaxevo.model import Model, cast
+from jaxevo.state import Traits
 
 MAX_INTERVALS = 64  # in one call
 CALL_SECONDS = 0.4  # a call should not take longer, so that signals are heard
@@ -50,6 +65,7 @@ def simulate(
     should_stop: Callable[[], bool] = lambda: False,
     intervals_per_call: int | None = None,
     devices: tuple | None = None,
+    start: State | None = None,
 ) -> Trajectory:
     """Simulate a study cell by cell.
 
@@ -61,21 +77,65 @@ def simulate(
             tumors marked as interrupted.
         intervals_per_call: fixes what is otherwise chosen by the clock; changes no bit.
         devices: default all JAX devices.
+        start: the cells of day 0, with a tumor for every replicate, in place of founders and growth.
 
     Raises:
         GrowthError: a tumor does not reach `treat_at_cells` within a century.
+        Refused: the engine cannot represent the model.
+        ValueError: the state has fewer tumors than there are replicates, or one without room.
     """
-    run = _Run(problem, replicates, progress, should_stop, intervals_per_call, devices)
+    _check(problem)
+    if start is not None:
+        problem = _going_on(problem, start)
+    run = _Run(problem, replicates, progress, should_stop, intervals_per_call, devices, start)
     growth = run.grow()
     arms = run.treat()
-    return trajectory(problem, run.replicates, growth, arms)
+    return trajectory(problem, run.replicates, growth, arms, start)
+
+
+def _check(problem: Problem) -> None:
+    """Refuse what the engine cannot represent."""
+    custom = problem.model.custom
+    if custom is not None and (custom.has_feedback or custom.drift is not None):
+        raise Refused(
+            "the rates of the custom law follow the counts of the tumor (or variables of its own), and "
+            "the cells engine tabulates rates for all tumors at once; choose the clones engine"
+        )
+    if len(problem.models) > 1:
+        raise Refused(
+            f"the cells engine follows one patient, and there are {len(problem.models)}; choose the "
+            "clones engine, or run the patients one by one"
+        )
+
+
+def _going_on(problem: Problem, start: State) -> Problem:
+    """The problem without growth; checks that the tumors of the state fit."""
+    if len(start.tumors) < problem.replicates:
+        raise ValueError(
+            f"the state holds {len(start.tumors)} tumors, and the study has {problem.replicates} "
+            "replicates; lower replicates"
+        )
+    largest = max((sum(row.cells for row in rows) for rows in start.tumors), default=0)
+    if largest > problem.max_cells:
+        raise ValueError(
+            f"a tumor of the state has {largest} cells, more than there is room for; raise max_cells "
+            f"above {largest}"
+        )
+    names = [row.clone for rows in start.tumors for row in rows]
+    if max(names, default=0) >= 2**31:
+        raise ValueError(
+            "a clone of the state has a name of 2**31 or more, which cells cannot hold"
+        )
+    return problem._replace(treat_at_cells=None)
 
 
 class _Run:
     """One simulation: the tumors on their devices, and what the host has fetched so far."""
 
-    def __init__(self, problem, replicates, progress, should_stop, intervals_per_call, devices):
-        self.problem = problem
+    def __init__(
+        self, problem, replicates, progress, should_stop, intervals_per_call, devices, start
+    ):
+        self.problem: Problem = problem
         self.replicates = range(problem.replicates) if replicates is None else replicates
         self.progress = progress or (lambda _: None)
         self.should_stop = should_stop
@@ -83,7 +143,10 @@ class _Run:
         self.num_sites = len(problem.model.names.sites)
         self.layout = Layout.of(problem.max_cells)
         model = cast(problem.model, jnp.float32)
-        self.world = World(model.sites, (model, jax.jit(all_traits)(model)))
+        sources = None
+        if problem.immigration:
+            sources = Sources.of(np.array([row.events_per_day for row in problem.immigration]))
+        self.world = World(model.sites, (model, jax.jit(all_traits)(model)), sources)
         wanted = tuple(jax.devices()) if devices is None else devices
         num_tumors = len(self.replicates) * len(problem.arms)
         self.devices = wanted[: max(1, num_tumors)]
@@ -96,7 +159,7 @@ class _Run:
             )
         self.events: list[np.ndarray] = []
         self.births = self.deaths = np.zeros(0, np.int64)
-        cell, name = loop.founder_columns(self.layout, problem.founders, self.num_sites)
+        cell, name = founder_columns(self.layout, problem.founders, self.num_sites)
         count = [
             np.sum((name >= 0) & (cell % self.num_sites == s), 0) for s in range(self.num_sites)
         ]
@@ -106,10 +169,11 @@ class _Run:
             jnp.asarray(np.stack(count), jnp.int32),
         )
         batch = self._padded(len(self.replicates))
-        fresh = loop.new_tumors(
-            self.layout, problem.founders, self.num_sites, problem.seed, self.replicates, batch
-        )
-        self.tumors: Tumors = loop.place(fresh, self.devices)
+        fresh = new_tumors(
+            self.layout, problem.founders, self.num_sites, problem.seed, self.replicates, batch,
+            start,
+        )  # fmt: skip
+        self.tumors: Tumors = place(fresh, self.devices)
 
     def _padded(self, num_tumors: int) -> int:
         return -(-num_tumors // len(self.devices)) * len(self.devices)
@@ -124,11 +188,12 @@ class _Run:
             is_both=problem.model.mutation.mutating_daughters == "both",
             is_growth=is_growth,
             num_intervals=MAX_INTERVALS,
+            coming=batches(problem.immigration, self.num_sites),
         )
         first = np.asarray(self.tumors.position)
         stop, most = jnp.int32(last), jnp.int32(pace.intervals)
         began = time.perf_counter()
-        self.tumors, outcome = loop.compiled(settings, self.devices)(
+        self.tumors, outcome = timeloop.compiled(settings, self.devices)(
             self.tumors, self.world, grid, self.template, limits, stop, most
         )
         done = np.asarray(self.tumors.position) - first
@@ -162,14 +227,14 @@ class _Run:
         if problem.treat_at_cells is None:
             return None
         drugs, num_sites = len(problem.model.names.drugs), self.num_sites
-        grid = Grid(
-            duration=jnp.full((1, 1), problem.sync, jnp.float32),
-            inputs=jnp.zeros((1, 1, len(NODES), num_sites, drugs), jnp.float32),
-        )
+        nothing, day = np.zeros((1, 1, len(NODES), num_sites, drugs)), np.zeros((1, 1))
+        sync = np.full((1, 1), problem.sync)
+        inputs = seen(problem.model, nothing, day, sync)
+        grid = Grid(jnp.asarray(sync, jnp.float32), inputs)
         limits = self._limits(problem.treat_at_cells)
         growth = Growth(num)
         pace = _Pace(self.fixed)
-        while np.any(np.asarray(self.tumors.status) == loop.RUNNING) and not self.should_stop():
+        while np.any(np.asarray(self.tumors.status) == RUNNING) and not self.should_stop():
             _, done, outcome = self._call(grid, limits, 2**31 - 1, True, pace)
             growth.add(done[:num], outcome)
             size = int(np.asarray(self.tumors.lanes.count).sum())
@@ -196,17 +261,17 @@ class _Run:
         num_arms, num = len(problem.arms), len(self.replicates)
         when = marks(problem.record, problem.horizon)
         plan = intervals(problem, when)
-        forked = loop.fork(self.tumors, num_arms, num, self._padded(num_arms * num))
-        self.tumors = loop.place(forked, self.devices)
+        forked = fork(self.tumors, num_arms, num, self._padded(num_arms * num))
+        self.tumors = place(forked, self.devices)
         self.births = self.deaths = np.zeros(len(self.tumors.arm), np.int64)
-        grid = Grid(
-            duration=jnp.asarray(plan.duration, jnp.float32),
-            inputs=jnp.asarray(plan.concentration, jnp.float32),
-        )
+        inputs = seen(problem.model, plan.concentration, plan.end - plan.duration, plan.duration)
+        jump, kept = _jumps(problem, plan, *self.world.content)
+        self.world = World(self.world.sites, self.world.content, self.world.sources, kept)
+        grid = Grid(jnp.asarray(plan.duration, jnp.float32), inputs, jump)
         recorder = Recorder(problem, self.layout.lanes_per_tumor, num_arms * num)
         recorder.mark(0, when, self.tumors)
         run = ArmRun.empty(plan, when, self.num_sites, num_arms * num, self.tumors.status)
-        run.start(np.asarray(loop.site_count(self.tumors))[:, : num_arms * num])
+        run.start(np.asarray(site_count(self.tumors))[:, : num_arms * num])
         limits = self._limits(problem.stop_at_cells)
         pace = _Pace(self.fixed)
         for m in range(1, len(when.day)):
@@ -231,6 +296,28 @@ class _Run:
             day = float(plan.end[at - 1].max()) if at else 0.0
             self.progress(Progress("treatment", day, day / when.day[-1], size))
         return True
+
+
+def _jumps(problem: Problem, plan: Intervals, model: Model, traits: Traits):
+    """With which jump each interval of each arm begins, [interval, arm] (-1: none), and [jump, row]
+    the survival of each; None without jumps.
+    """
+    which, kept = np.full(plan.duration.shape, -1, np.int32), []
+    begins = np.where(plan.duration > 0, plan.end - plan.duration, np.inf)
+    for a, arm in enumerate(problem.arms):
+        for jump in arm.jumps:
+            if jump.day >= problem.horizon:
+                continue
+            at = int(np.argmin(np.abs(begins[:, a] - jump.day)))
+            share = survival(model, traits, jump)
+            if which[at, a] >= 0:  # several at one moment
+                kept[which[at, a]] *= share
+            else:
+                which[at, a] = len(kept)
+                kept.append(share)
+    if not kept:
+        return None, None
+    return jnp.asarray(which), jnp.asarray(np.stack(kept), jnp.float32)
 
 
 class _Pace:

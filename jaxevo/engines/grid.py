@@ -63,9 +63,12 @@ def arm_course(model: Model, given: Inputs, nodes: np.ndarray = NODES) -> Course
 
 
 def intervals(problem: Problem, when: Marks) -> Intervals:
-    """Cut every arm's time at syncs, marks and doses; pad so that the arms mark together."""
+    """Cut every arm's time at syncs, marks, doses and jumps; pad so that the arms mark together."""
     sync_days = merge_times(multiples(problem.sync, problem.horizon), when.day)
-    given = [arm_inputs(problem.model, arm, sync_days) for arm in problem.arms]
+    given = []
+    for arm in problem.arms:
+        cuts = [jump.day for jump in arm.jumps if 0 < jump.day < problem.horizon]
+        given.append(arm_inputs(problem.model, arm, merge_times(sync_days, np.array(cuts))))
     courses = [arm_course(problem.model, g) for g in given]
     before = [np.searchsorted(g.edges, when.day - 1e-9) for g in given]
     widths = np.max([np.diff(b) for b in before], axis=0, initial=0)

@@ -6,11 +6,13 @@ doi:10.1080/03461238.1953.10419459): with Lambda a bound on the total event rate
 in the lane, candidates come after Exp(1)/(n Lambda) days; a candidate is one of the n cells, chosen
 uniformly; with probability rate/Lambda each it switches, moves, divides or dies, else nothing happens.
 A death moves the lane's last cell into the hole, a birth appends: nothing is ever sorted or scanned.
+At a division that differentiates, the newborn or both daughters take one step; they stay in their clone.
 
 Lanes are independent because cells branch independently while rates are held (what couples cells is
 summed at syncs, between intervals). A lane with no free slot *stalls*: it keeps its remaining time,
-half of its cells move to an empty lane with the same remaining time, and both go on. That changes no
-law, since the future of a cell does not depend on the lane it is in, and no cell is ever dropped.
+half of its cells move to an empty lane with the same remaining time (`balance`), and both go on. That
+changes no law, since the future of a cell does not depend on the lane it is in, and no cell is ever
+dropped.
 
 Random words are a pure function of (seed, replicate, lane, interval, candidate); see `sampling`.
 """
@@ -29,7 +31,6 @@ from jaxevo.engines.tables import Steps, Table
 LOG_ROWS = 64  # clone events that a lane can note before it waits for the host
 WORDS_PER_CANDIDATE = 8  # pairs of words reserved for one candidate
 NARROWING, MIN_WIDTH, MAX_WIDTHS = 8, 64, 4  # of the batches in which lanes advance
-MOVES_PER_BLOCK = 4096  # cells that rebalancing moves at a time
 
 
 class Log(NamedTuple):
@@ -163,13 +164,14 @@ def _per_lane(change, lanes: Lanes) -> Lanes:
 
 
 class _Change(NamedTuple):
-    """What a rare event (a mutant daughter, a switch, a move) does, per lane."""
+    """What a rare event (a daughter that is changed, a switch, a move) does, per lane."""
 
     is_division: Bool[Array, " lane"]
     step: UInt32[Array, " lane"]  # added to the row of the written cell
     parent_step: UInt32[Array, " lane"]  # added to the row of the dividing cell itself
     is_clone: Bool[Array, " lane"]  # the written cell founds a clone
     is_parent_clone: Bool[Array, " lane"]
+    is_pair: Bool[Array, " lane"]  # the dividing cell itself takes the same step, in its clone
 
 
 def _candidate(
@@ -216,20 +218,25 @@ def _candidate(
         mutated = _read(table.mutated, entry)
         rare = rare + threshold(birth * mutated)
         plain = birth * (1 - mutated)
+    mutates = rare
+    if steps.differentiations:
+        differentiated = _read(table.differentiated, entry)
+        rare = rare + threshold(birth * differentiated)
+        plain = jnp.maximum(plain - birth * differentiated, 0.0)
     is_rare = in_time & (event < rare)
     dies = in_time & ~is_rare & (event < rare + death)
     divides = in_time & ~is_rare & ~dies & (event < rare + death + threshold(plain))
 
     change = _Change(
-        *(jnp.zeros(num_lanes, dtype) for dtype in (bool, "uint32", "uint32", bool, bool))
+        *(jnp.zeros(num_lanes, dtype) for dtype in (bool, "uint32", "uint32", bool, bool, bool))
     )
-    if steps.others or steps.mutations:
+    if any(steps):
 
         def decide(_) -> _Change:
-            switches = is_rare & (event < switched)
+            ends = (switched, mutates)
             return _decide(
-                is_rare, switches, event, switched, birth, share, row, site, entry, counter,
-                held, table, steps, is_both,
+                is_rare, event, ends, birth, share, row, site, entry, counter, held, table, steps,
+                is_both,
             )  # fmt: skip
 
         change = jax.lax.cond(jnp.any(is_rare), decide, lambda _: change, None)
@@ -247,6 +254,9 @@ def _candidate(
     put = {"mode": "drop", "unique_indices": True, "wrap_negative_indices": False}
     cells_new = cells.at[target].set(value, **put)
     lineages_new = lineages.at[target].set(new_lineage, **put)
+    if steps.differentiations:
+        itself = jnp.where(change.is_pair, slot, num_slots) * stride + lane
+        cells_new = cells_new.at[itself].set(row + change.step, **put)
     clones = lanes.clones + change.is_clone.astype(jnp.uint32)
     log, logged = lanes.log, lanes.logged
     if steps.mutations:
@@ -309,10 +319,14 @@ def _at_site(values: Float[Array, "site lane"], site: Int32[Array, " lane"]):
 
 
 def _decide(
-    is_rare, switches, event, switched, birth, share, row, site, entry, counter,
-    held, table, steps, is_both,
+    is_rare, event, ends, birth, share, row, site, entry, counter, held, table, steps, is_both,
 ) -> _Change:  # fmt: skip
-    """Which rare event it is: the same 64-bit integer is read on, event by event."""
+    """Which rare event it is: the same 64-bit integer is read on, event by event.
+
+    `ends` are where the shares of switches and moves, and of divisions with a mutant, end.
+    """
+    switched, mutated = ends
+    switches = is_rare & (event < switched)
     num_lanes = row.shape[0]
     nothing = jnp.zeros(num_lanes, jnp.uint32)
     start = Wide(nothing, nothing)
@@ -332,20 +346,20 @@ def _decide(
         return chosen
 
     step, parent_step = nothing, nothing
-    divides = jnp.zeros(num_lanes, bool)
-    is_clone = is_parent_clone = divides
+    divides = is_rare & ~switches
+    is_clone = is_parent_clone = is_pair = jnp.zeros(num_lanes, bool)
     if steps.others:
         first_move = len(steps.others) - (num_sites if num_sites > 1 else 0)
         is_move = [k >= first_move for k in range(len(steps.others))]
         other = pick(steps.others, table.other_rates[entry] * share[:, None], start, event, is_move)
         step = jnp.where(switches, other, step)
     if steps.mutations:
-        divides = is_rare & ~switches
+        has_mutant = divides & (event < mutated) if steps.differentiations else divides
         probabilities = table.mutation_probability[entry]
         if not is_both:
             mutant = pick(steps.mutations, probabilities * birth[:, None], switched, event)
-            step = jnp.where(divides, mutant, step)
-            is_clone = divides
+            step = jnp.where(has_mutant, mutant, step)
+            is_clone = has_mutant
         else:
             any_one = jnp.zeros(num_lanes, jnp.float32)
             for k in range(len(steps.mutations)):
@@ -359,130 +373,17 @@ def _decide(
             newborn_only, parent_only = ~is_two & is_newborn, ~is_two & ~is_newborn
             newborn = pick(steps.mutations, given, start, Wide(*pair))
             parent = pick(steps.mutations, given, start, Wide(*more))
-            is_clone = divides & ~parent_only
-            is_parent_clone = divides & ~newborn_only
+            is_clone = has_mutant & ~parent_only
+            is_parent_clone = has_mutant & ~newborn_only
             step = jnp.where(is_clone, newborn, step)
             parent_step = jnp.where(is_parent_clone, parent, parent_step)
-    return _Change(divides, step, parent_step, is_clone, is_parent_clone)
-
-
-def is_splittable(lanes: Lanes, lanes_per_tumor: int) -> Bool[Array, " lane"]:
-    """Full lanes with time left, in tumors in which no lane waits for its log."""
-    waits = jnp.any(is_log_full(lanes).reshape(-1, lanes_per_tumor), axis=1)
-    is_full = (lanes.remaining > 0) & (living(lanes) >= lanes.cell.shape[0])
-    return is_full & ~jnp.repeat(waits, lanes_per_tumor)
-
-
-def split_full(lanes: Lanes, lanes_per_tumor: int) -> tuple[Lanes, Bool[Array, " tumor"]]:
-    """Give half of every full lane, with its remaining time, to an empty lane of its tumor.
-
-    A tumor in which a lane waits for its log is left alone until that lane has caught up: when the
-    host comes to fetch a log must not decide who moves where.
-
-    Returns:
-        The lanes, and which tumors have a full lane but no empty one: those are out of room.
-    """
-    num_slots, num_lanes = lanes.cell.shape
-    num_sites = lanes.count.shape[0]
-    num_cells = living(lanes)
-    by_tumor = lambda x: x.reshape(-1, lanes_per_tumor)  # noqa: E731
-    is_full = is_splittable(lanes, lanes_per_tumor)
-    is_empty = num_cells == 0
-    rank = lambda mask: jnp.cumsum(by_tumor(mask).astype(jnp.int32), axis=1, dtype=jnp.int32) - 1  # noqa: E731
-    full_rank, empty_rank = rank(is_full), rank(is_empty)
-    pairs = jnp.minimum(full_rank[:, -1], empty_rank[:, -1]) + 1
-    lane = by_tumor(jnp.arange(num_lanes, dtype=jnp.int32))
-    donor = by_tumor(is_full) & (full_rank < pairs[:, None])
-    taker = by_tumor(is_empty) & (empty_rank < pairs[:, None])
-    tumor = jnp.arange(lane.shape[0], dtype=jnp.int32)[:, None]
-    at = jnp.where(donor, full_rank, lanes_per_tumor)
-    donors = jnp.zeros_like(lane).at[tumor, at].set(lane, mode="drop")
-    source = jnp.take_along_axis(donors, jnp.maximum(empty_rank, 0), axis=1).reshape(-1)
-    donor, taker = donor.reshape(-1), taker.reshape(-1)
-    half = num_slots // 2
-    kept = num_slots - half
-    all_lanes = jnp.arange(num_lanes, dtype=jnp.int32)
-
-    def move(s, carry):
-        cells, lineages, count = carry
-        here = (kept + s) * num_lanes + source
-        there = jnp.where(taker, s, num_slots) * num_lanes + all_lanes
-        moved = cells[here]
-        site = (moved % jnp.uint32(num_sites)).astype(jnp.int32)
-        one = taker.astype(jnp.int32)
-        count = count.at[site, all_lanes].add(one).at[site, source].add(-one)
-        cells = cells.at[there].set(moved, mode="drop")
-        return cells, lineages.at[there].set(lineages[here], mode="drop"), count
-
-    rows = jnp.where(jnp.any(taker), half, 0)
-    carry = (lanes.cell.reshape(-1), lanes.lineage.reshape(-1), lanes.count)
-    cells, lineages, count = jax.lax.fori_loop(0, rows, move, carry)
-    shape = lanes.cell.shape
-    lanes = lanes._replace(
-        cell=cells.reshape(shape),
-        lineage=lineages.reshape(shape),
-        count=count,
-        remaining=jnp.where(taker, lanes.remaining[source], lanes.remaining),
-    )
-    return lanes, (full_rank[:, -1] >= 0) & (pairs == 0)
-
-
-def rebalance(
-    lanes: Lanes, lanes_per_tumor: int, num_main: int, is_allowed: Bool[Array, ""]
-) -> Lanes:
-    """Even out the main lanes of every tumor that has drifted, and empty its spare lanes.
-
-    Only surplus cells move: from the ends of long lanes to the ends of short ones. Whether a tumor
-    moves, and where to, depends on that tumor alone; one that outgrows its main lanes stays as it is.
-    """
-    if lanes_per_tumor == 1:
-        return lanes
-    num_lanes = lanes.cell.shape[1]
-    num_sites = lanes.count.shape[0]
-    have = living(lanes).reshape(-1, lanes_per_tumor)
-    total = jnp.sum(have, axis=1, keepdims=True, dtype=jnp.int32)
-    place = jnp.arange(lanes_per_tumor, dtype=jnp.int32)[None, :]
-    even = jnp.where(
-        place < num_main, total // num_main + (place < total % num_main).astype(jnp.int32), 0
-    )
-    longest = jnp.max(have, axis=1, keepdims=True)
-    drifted = longest * 20 > (total // num_main + 1) * 23 + 160  # 15 % and 8 cells over the mean
-    in_spare = jnp.any((place >= num_main) & (have > 0), axis=1, keepdims=True)
-    fits = total <= num_main * lanes.cell.shape[0]
-    want = jnp.where((drifted | in_spare) & fits & is_allowed, even.astype(jnp.int32), have)
-    surplus, deficit = jnp.maximum(have - want, 0), jnp.maximum(want - have, 0)
-    before = lambda x: jnp.cumsum(x, axis=1, dtype=jnp.int32) - x  # noqa: E731
-    given_before, taken_before = before(surplus), before(deficit)
-    moves = jnp.sum(surplus, axis=1, dtype=jnp.int32)
-    num_tumors = have.shape[0]
-    width = max(1, MOVES_PER_BLOCK // num_tumors)
-    first = (jnp.arange(num_tumors, dtype=jnp.int32) * lanes_per_tumor)[:, None]
-    lane_of = jax.vmap(lambda ends, m: jnp.searchsorted(ends, m, side="right"))
-
-    def move(block, carry):
-        cells, lineages, count = carry
-        m = block * width + jnp.broadcast_to(
-            jnp.arange(width, dtype=jnp.int32), (num_tumors, width)
-        )
-        valid = m < moves[:, None]
-        last = lanes_per_tumor - 1
-        source = jnp.minimum(lane_of(given_before + surplus, m), last).astype(jnp.int32)
-        target = jnp.minimum(lane_of(taken_before + deficit, m), last).astype(jnp.int32)
-        pick = lambda x, at: jnp.take_along_axis(x, at, axis=1)  # noqa: E731
-        from_slot = pick(want, source) + m - pick(given_before, source)
-        to_slot = pick(have, target) + m - pick(taken_before, target)
-        source, target = first + source, first + target
-        here = jnp.where(valid, from_slot * num_lanes + source, 0)
-        there = jnp.where(valid, to_slot * num_lanes + target, cells.shape[0])
-        moved = cells[here]
-        site = (moved % jnp.uint32(num_sites)).astype(jnp.int32)
-        one = valid.astype(jnp.int32)
-        count = count.at[site, target].add(one, mode="drop").at[site, source].add(-one, mode="drop")
-        cells = cells.at[there].set(moved, mode="drop")
-        return cells, lineages.at[there].set(lineages[here], mode="drop"), count
-
-    blocks = (jnp.max(moves) + width - 1) // width
-    carry = (lanes.cell.reshape(-1), lanes.lineage.reshape(-1), lanes.count)
-    cells, lineages, count = jax.lax.fori_loop(0, blocks, move, carry)
-    shape = lanes.cell.shape
-    return lanes._replace(cell=cells.reshape(shape), lineage=lineages.reshape(shape), count=count)
+    if steps.differentiations:
+        differentiates = divides & ~(event < mutated)
+        ways = jnp.concatenate([table.asymmetric[entry], table.symmetric[entry]], axis=1)
+        num = len(steps.differentiations)
+        way = pick(range(2 * num), ways * birth[:, None], mutated, event)
+        is_pair = differentiates & (way >= jnp.uint32(num))
+        for k, change in enumerate(steps.differentiations):
+            here = differentiates & (way % jnp.uint32(num) == jnp.uint32(k))
+            step = jnp.where(here, jnp.uint32(change % 2**32), step)
+    return _Change(divides, step, parent_step, is_clone, is_parent_clone, is_pair)

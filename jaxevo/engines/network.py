@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxevo import genotype
+from jaxevo.engines.base import Refused
 from jaxevo.genotype import Step
 from jaxevo.model import Model, environment_at, rates
 from jaxevo.sites import SiteParams, crowding_factor
@@ -99,13 +100,13 @@ def network(
         immigrants: (packed genotype, site, cells per event).
 
     Raises:
-        ValueError: more than `MAX_CLASSES` classes.
+        Refused: more than `MAX_CLASSES` classes.
     """
     genome = model.genome
     starts = sorted({*founders, *(packed for packed, _, _ in immigrants)})
     kept = _reachable(model, starts, max_alterations)
     place = {packed: c for c, packed in enumerate(kept)}
-    levels = genotype.unpack(genome, np.array(kept, np.int64))
+    levels = np.asarray(genotype.unpack(genome, np.array(kept, np.int64)))
     num_sites = len(model.names.sites)
     num_inside = len(kept) * num_sites
     possible = _possible(model)
@@ -201,23 +202,23 @@ def _reachable(model: Model, starts: list[int], max_alterations: int | None) -> 
     origin = genotype.unpack(genome, np.array(starts, np.int64))
 
     def is_near(levels: np.ndarray) -> bool:
-        changed = np.sum(origin != levels, axis=1).min()
+        changed = int(np.sum(origin != levels, axis=1).min())
         return max_alterations is None or changed <= max_alterations
 
     found, frontier = set(starts), list(starts)
     while frontier:
         packed = frontier.pop()
-        levels = genotype.unpack(genome, np.int64(packed))
+        levels = np.asarray(genotype.unpack(genome, np.int64(packed)))
         for kind, steps in lists.items():
             for column, (j, change) in enumerate(steps):
                 to = packed + change * genome.strides[j]
                 if to in found or not possible(kind, column, levels):
                     continue
-                if is_near(genotype.unpack(genome, np.int64(to))):
+                if is_near(np.asarray(genotype.unpack(genome, np.int64(to)))):
                     found.add(to)
                     frontier.append(to)
                     if len(found) > MAX_CLASSES:
-                        raise ValueError(
+                        raise Refused(
                             f"more than {MAX_CLASSES} classes can be reached; "
                             "lower study.max_alterations, or use the cells engine"
                         )
@@ -231,7 +232,10 @@ def class_traits(model: Model, net: Network) -> Traits:
     """Traits of every class, with a leading axis."""
     levels = genotype.unpack(model.genome, np.array(net.genotypes, np.int64))
     dtype = jnp.result_type(model.birth.birth_rate)
-    return jax.vmap(genotype.traits, (None, 0))(model.genome, jnp.asarray(levels, dtype))
+    return _all_traits(model.genome, np.asarray(levels, dtype))
+
+
+_all_traits = jax.jit(jax.vmap(genotype.traits, (None, 0)))
 
 
 def speeds(
@@ -263,12 +267,36 @@ def speeds(
     everywhere = jax.vmap(jax.vmap(one, (None, 0, 0, None)), (0, None, None, None))
 
     def at_node(weight, drug, now):
-        return jax.tree.map(lambda x: weight * x, everywhere(traits, sites, drug, now))
+        found = everywhere(traits, sites, drug, now)
+        found = found if model.custom is None else per_day(found)
+        return jax.tree.map(lambda x: weight * x, found)
 
     summed = jax.tree.map(
         lambda x: jnp.sum(x, axis=0), jax.vmap(at_node)(weights, concentration, days)
     )
-    return gather(net, summed)
+    return gather(net, summed if model.custom is None else per_division(summed))
+
+
+PER_DIVISION = ("mutation_probability", "asymmetric_probability", "symmetric_probability")
+
+
+def per_day(found: Rates) -> Rates:
+    """What happens at divisions as rates per day, which is what an average over time is taken of.
+
+    Probabilities of the stations do not change in time; those of a custom law may.
+    """
+    return _times(found, found.birth_rate)
+
+
+def per_division(found: Rates) -> Rates:
+    """The same as probabilities again; 0 where no cell divides."""
+    divides = found.birth_rate > 0
+    return _times(found, jnp.where(divides, 1 / jnp.where(divides, found.birth_rate, 1), 0))
+
+
+def _times(found: Rates, factor: Float[Array, "*lead"]) -> Rates:
+    pick = lambda r: [getattr(r, name) for name in PER_DIVISION]  # noqa: E731
+    return eqx.tree_at(pick, found, [x * factor[..., None] for x in pick(found)])
 
 
 def gather(net: Network, found: Rates) -> Speeds:

@@ -21,8 +21,8 @@ from jaxtyping import Float, Int
 
 from jaxevo.drug import damage
 from jaxevo.drug.course import NODES, WEIGHTS
-from jaxevo.drug.schedule import merge_times
-from jaxevo.engines.base import Arm, Problem
+from jaxevo.drug.schedule import Inputs, merge_times
+from jaxevo.engines.base import Arm, Problem, Refused
 from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
 from jaxevo.engines.network import Network, Speeds, class_traits, crowded, network, speeds
 from jaxevo.model import Model, cast
@@ -51,6 +51,12 @@ class Process(eqx.Module):
         """Whether a custom law reads the counts or extra variables."""
         return self.speeds is None
 
+    def drug_at(self, interval: Int[Array, ""]) -> Float[Array, "node site drug"]:
+        """Concentrations at the nodes of one interval, uM, where a custom law has feedback."""
+        if self.concentration is None:
+            raise ValueError("where rates are tabulated their concentrations are not kept")
+        return self.concentration[self.which[interval]]
+
 
 class Timeline(NamedTuple):
     """The intervals of all laws (NumPy). Between two marks every law has equally many."""
@@ -67,15 +73,13 @@ def speeds_at(
     extra: Float[Array, " variable"],
 ) -> Speeds:
     """Rates of every type in one interval, at these counts: crowded, or by the custom law."""
-    row = process.which[interval]
     if process.speeds is not None:
-        now = jax.tree.map(lambda x: x[row], process.speeds)
+        now = jax.tree.map(lambda x: x[process.which[interval]], process.speeds)
         return crowded(now, process.net, process.model.sites, count)
     days = process.start[interval] + process.duration[interval] * jnp.asarray(NODES)
-    concentration = process.concentration[row]
     return speeds(
-        process.model, process.net, process.traits, concentration, jnp.asarray(WEIGHTS), days,
-        count, extra,
+        process.model, process.net, process.traits, process.drug_at(interval),
+        jnp.asarray(WEIGHTS), days, count, extra,
     )  # fmt: skip
 
 
@@ -92,9 +96,7 @@ def drift_at(
         return jnp.zeros_like(extra)
     net = process.net
     population = count[: net.num_inside].reshape(-1, net.num_sites)
-    drug = jnp.tensordot(
-        jnp.asarray(WEIGHTS), process.concentration[process.which[interval]], axes=1
-    )
+    drug = jnp.tensordot(jnp.asarray(WEIGHTS), process.drug_at(interval), axes=1)
     return jnp.asarray(custom.drift(custom.params, day, population, extra, drug))
 
 
@@ -111,7 +113,19 @@ def problem_network(problem: Problem) -> Network:
     """The types that the founders and immigrants of a problem can reach."""
     founders = [founder.genotype for founder in problem.founders]
     sources = [(row.genotype, row.site, row.cells) for row in problem.immigration]
-    return network(problem.model, founders, problem.max_alterations, sources)
+    return network(_union(problem.models), founders, problem.max_alterations, sources)
+
+
+def _union(models: tuple[Model, ...]) -> Model:
+    """The first model with every step as likely as for the patient where it is most likely.
+
+    A step that one patient's cells make is an edge of the network of all.
+    """
+    if len(models) == 1:
+        return models[0]
+    parts = lambda m: (m.genome, m.mutation, m.sites.migration_rate)  # noqa: E731
+    most = jax.tree.map(lambda *x: np.max(np.stack(x), axis=0), *map(parts, models))
+    return eqx.tree_at(parts, models[0], most)
 
 
 def planned(
@@ -122,8 +136,8 @@ def planned(
     Args:
         problem: the study.
         when: marks at which every law must end an interval.
-        cut_at_doses: whether a dose ends an interval; if not, rates are averaged over its doses, and
-            intervals end at syncs, marks, jumps, and where a prescribed level changes.
+        cut_at_doses: whether a dose ends an interval; if not, rates of the stations are averaged over
+            its doses, and intervals end at syncs, marks, jumps, and where a prescribed level changes.
         patients: which patients, default all.
     """
     net = problem_network(problem)
@@ -138,7 +152,8 @@ def planned(
     of_mark = np.concatenate([[0], np.cumsum(widths)]).astype(int)
     rows = max(p.num_rows for p in plans)
     aligned = [_aligned(p, of_mark, rows) for p in plans]
-    stacked = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(leaf) for leaf in x]), *aligned)
+    stack = lambda *x: jnp.asarray(np.stack([np.asarray(leaf) for leaf in x]))  # noqa: E731
+    stacked = jax.tree.map(stack, *aligned)
     timeline = Timeline(
         np.stack([np.asarray(p.start) for p in aligned], axis=1),
         np.stack([np.asarray(p.duration) for p in aligned], axis=1),
@@ -171,10 +186,11 @@ def _one(problem, model, net, arm, when, cut_at_doses, courses) -> _Plan:
     """The law of one arm for one patient."""
     cuts = [jump.day for jump in arm.jumps if 0 < jump.day < problem.horizon]
     sync_days = merge_times(multiples(problem.sync, problem.horizon), when.day, np.array(cuts))
-    given = arm_inputs(model, arm, sync_days)
-    has_feedback = model.custom is not None and model.custom.has_feedback
+    given = _cached_inputs(model, arm, sync_days, courses)
+    custom = model.custom
+    has_feedback = custom is not None and (custom.has_feedback or custom.drift is not None)
     edges = given.edges
-    if not cut_at_doses and not has_feedback:
+    if not cut_at_doses and custom is None:
         changes = [t for level in arm.levels for t in (level.start, level.end)]
         inside = [t for t in changes if 0 < t < problem.horizon]
         edges = merge_times(sync_days, np.array(inside))
@@ -195,8 +211,6 @@ def _one(problem, model, net, arm, when, cut_at_doses, courses) -> _Plan:
             cast64, net, traits, (site[fine], days[fine]), fine_rows, owner, length
         )
         concentration = None
-        if model.custom is not None and model.custom.drift is not None:
-            concentration = site[fine]
     kept = np.ones((len(edges) - 1, net.num_types))
     for jump in arm.jumps:
         if jump.day < problem.horizon:
@@ -215,15 +229,24 @@ def _one(problem, model, net, arm, when, cut_at_doses, courses) -> _Plan:
         immigration=np.array([row.events_per_day for row in problem.immigration], float),
     )
     before = np.searchsorted(edges, when.day - 1e-9)
-    num_rows = len(fine) if has_feedback else len(table.birth)
+    num_rows = len(fine) if table is None else len(table.birth)
     return _Plan(process, before, num_rows)
+
+
+def _cached_inputs(model, arm, sync_days, courses) -> Inputs:
+    """What an arm gives; patients of equal bioavailability are given the same."""
+    key = (arm, *(np.asarray(x).tobytes() for x in (model.molar_mass, model.bioavailability)))
+    key = (*key, sync_days.tobytes())
+    if key not in courses:
+        courses[key] = arm_inputs(model, arm, sync_days)
+    return courses[key]
 
 
 def _cached_course(model, arm, given, courses) -> np.ndarray:
     """Concentrations at the sites, [interval, node, site, drug]; equal patients share a course."""
     parts = (model.plasma, model.delivery, model.cellular.transport, model.molar_mass,
              model.bioavailability)  # fmt: skip
-    key = (arm.name, *(np.asarray(x).tobytes() for x in jax.tree.leaves(parts)))
+    key = (arm, *(np.asarray(x).tobytes() for x in jax.tree.leaves(parts)))
     if key not in courses:
         courses[key] = arm_course(model, given).site
     return courses[key]
@@ -255,9 +278,10 @@ def _averaged(model, net, traits, inputs, fine_rows, owner, length):
     filled = [fill(x) for x in inputs]
     parts = []
     for i in range(0, padded, ROWS_PER_CALL):
-        now = (jnp.asarray(x[i : i + ROWS_PER_CALL]) for x in filled)
+        now = (x[i : i + ROWS_PER_CALL] for x in filled)
         parts.append(jax.tree.map(np.asarray, _tabulated(model, net, traits, *now)))
     fine = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    _check(fine)
     starts = np.searchsorted(owner, np.arange(owner[-1] + 1))
     parts_of = np.split(np.arange(len(owner)), starts[1:])
     names: dict[tuple, int] = {}
@@ -277,6 +301,21 @@ def _averaged(model, net, traits, inputs, fine_rows, owner, length):
         return np.stack([sum(w * leaf[row] for row, w in mixed.items()) for mixed in weights])
 
     return jax.tree.map(mix, fine), np.array(which)
+
+
+def _check(fine: Speeds) -> None:
+    """Refuse rates that no cell can have; only a law of the user's own gives such.
+
+    Raises:
+        Refused: a rate or probability is negative, infinite or not a number.
+    """
+    for name, value in vars(fine).items():
+        if not np.all(np.isfinite(value) & (value >= 0)):
+            wrong = value[~(np.isfinite(value) & (value >= 0))][0]
+            raise Refused(
+                f"the model gives a {name} of {wrong:.4g}; expected finite numbers from 0 on (a birth "
+                "rate below 0 is a death rate)"
+            )
 
 
 def _survival(model: Model, net: Network, traits: Traits, jump) -> np.ndarray:

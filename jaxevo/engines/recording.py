@@ -7,16 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxevo.engines.arrivals import NO_PARENT
 from jaxevo.engines.base import Problem
 from jaxevo.engines.grid import Intervals, Marks
 from jaxevo.engines.lanes import Lanes, Log, living
+from jaxevo.engines.timeloop import Outcome
 from jaxevo.engines.tumors import (
     EXTINCT,
     INTERRUPTED,
     OUT_OF_ROOM,
     RUNNING,
     TREATMENT_INTERVALS,
-    Outcome,
     Tumors,
 )  # fmt: skip
 
@@ -71,7 +72,8 @@ def clone_events(log: Log, logged: np.ndarray, lanes_per_tumor: int) -> np.ndarr
     events = np.zeros(len(rows), Event)
     events["tumor"] = lanes // lanes_per_tumor
     events["id"] = np.asarray(log.identity)[rows, lanes]
-    events["parent"] = np.asarray(log.parent)[rows, lanes]
+    parent = np.asarray(log.parent)[rows, lanes].astype(np.int64)
+    events["parent"] = np.where(parent == NO_PARENT, -1, parent)
     events["cell"] = np.asarray(log.cell)[rows, lanes]
     events["interval"] = np.asarray(log.interval)[rows, lanes]
     events["remaining"] = np.asarray(log.remaining)[rows, lanes]

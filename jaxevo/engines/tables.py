@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxevo import genotype
-from jaxevo.drug.course import WEIGHTS
+from jaxevo.drug.course import NODES, WEIGHTS
+from jaxevo.engines.network import per_day, per_division
 from jaxevo.model import Model, environment_at, rates
 from jaxevo.state import Array, Rates, Traits
 
@@ -25,16 +26,19 @@ class Steps(NamedTuple):
 
     mutations: tuple[int, ...]  # at a division, in the order of `genome.mutations`
     others: tuple[int, ...]  # per day: switches, then moves from any site to each site
+    differentiations: tuple[int, ...] = ()  # at a division, in the newborn or in both daughters
 
     @classmethod
     def of(cls, model: Model) -> "Steps":
         """Steps of a model; the move to site s adds s minus the present site."""
         num_sites = len(model.names.sites)
         strides = model.genome.strides
-        mutations = tuple(c * strides[j] * num_sites for j, c in model.genome.mutations)
-        switches = tuple(c * strides[j] * num_sites for j, c in model.genome.switches)
+        rows = lambda steps: tuple(c * strides[j] * num_sites for j, c in steps)  # noqa: E731
         moves = tuple(range(num_sites)) if num_sites > 1 else ()
-        return cls(mutations, switches + moves)
+        genome = model.genome
+        return cls(
+            rows(genome.mutations), rows(genome.switches) + moves, rows(genome.differentiations)
+        )
 
 
 class Table(eqx.Module):
@@ -46,6 +50,9 @@ class Table(eqx.Module):
     mutated: Float[Array, " armrow"]  # probability that a division has a mutant daughter
     other_rates: Float[Array, "armrow other"]
     mutation_probability: Float[Array, "armrow mutation"]
+    differentiated: Float[Array, " armrow"]  # probability that a division differentiates
+    asymmetric: Float[Array, "armrow differentiation"]
+    symmetric: Float[Array, "armrow differentiation"]
     max_birth: Float[Array, "arm site"]
     max_rest: Float[Array, "arm site"]  # of death + other
     max_total: Float[Array, " arm"]  # of birth + death + other
@@ -60,9 +67,14 @@ def all_traits(model: Model) -> Traits:
 
 
 def mean_rates(
-    model: Model, traits: Traits, concentration: Float[Array, "node site drug"]
+    model: Model,
+    traits: Traits,
+    concentration: Float[Array, "node site drug"],
+    days: Float[Array, " node"] | None = None,
 ) -> Rates:
     """Rates of every genotype at every site, averaged over the nodes of an interval.
+
+    A law of the user's own may also read the day of each node.
 
     Returns:
         Rates with leading axes [genotype, site].
@@ -70,28 +82,45 @@ def mean_rates(
     sites = jnp.arange(len(model.names.sites))
     weights = jnp.asarray(WEIGHTS, concentration.dtype)
 
-    def one(traits: Traits, site, drug: Float[Array, " drug"]) -> Rates:
-        return rates(model, traits, environment_at(model, site, drug))
+    def one(traits: Traits, site, drug: Float[Array, " drug"], now: dict) -> Rates:
+        return rates(model, traits, environment_at(model, site, drug, **now))
 
-    everywhere = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None))
+    everywhere = jax.vmap(jax.vmap(one, (None, 0, 0, None)), (0, None, None, None))
+    moments = {} if days is None else {"day": days}
 
     def add_node(total: Rates, node):
-        weight, drug = node
-        now = everywhere(traits, sites, drug)
-        return jax.tree.map(lambda t, x: t + weight * x, total, now), None
+        weight, drug, now = node
+        found = everywhere(traits, sites, drug, now)
+        found = found if model.custom is None else per_day(found)
+        return jax.tree.map(lambda t, x: t + weight * x, total, found), None
 
-    shapes = jax.eval_shape(everywhere, traits, sites, concentration[0])
+    first = {name: x[0] for name, x in moments.items()}
+    shapes = jax.eval_shape(everywhere, traits, sites, concentration[0], first)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    total, _ = jax.lax.scan(add_node, zero, (weights, concentration))
-    return total
+    total, _ = jax.lax.scan(add_node, zero, (weights, concentration, moments))
+    return total if model.custom is None else per_division(total)
 
 
-def tabulate(
-    world: tuple[Model, Traits], concentration: Float[Array, "arm node site drug"]
-) -> Table:
+class Seen(NamedTuple):
+    """What rates depend on in one interval (in all, with a leading axis)."""
+
+    concentration: Float[Array, "*lead arm node site drug"]  # uM
+    days: Float[Array, "*lead arm node"] | None = None  # for a law of the user's own
+
+
+def seen(model: Model, concentration: np.ndarray, start: np.ndarray, duration: np.ndarray) -> Seen:
+    """What all intervals see, from [interval, arm, ...] concentrations and days."""
+    fields = jnp.asarray(concentration, jnp.float32)
+    if model.custom is None:
+        return Seen(fields)
+    return Seen(fields, jnp.asarray(start[..., None] + duration[..., None] * NODES, jnp.float32))
+
+
+def tabulate(world: tuple[Model, Traits], now: Seen) -> Table:
     """The table of one interval, for all arms, of a model and the traits of all its genotypes."""
     model, traits = world
-    averaged = jax.vmap(mean_rates, (None, None, 0))(model, traits, concentration)
+    each = jax.vmap(mean_rates, (None, None, 0, None if now.days is None else 0))
+    averaged = each(model, traits, now.concentration, now.days)
     num_sites = len(model.names.sites)
     moves = averaged.migration_rate if num_sites > 1 else averaged.migration_rate[..., :0]
     others = jnp.concatenate([averaged.switching_rate, moves], axis=-1)
@@ -99,6 +128,10 @@ def tabulate(
     any_mutation = sum_in_order(mutations)
     if model.mutation.mutating_daughters == "both":
         any_mutation = any_mutation * (2 - any_mutation)
+    asymmetric, symmetric = averaged.asymmetric_probability, averaged.symmetric_probability
+    differentiated = sum_in_order(asymmetric) + sum_in_order(symmetric)
+    if model.mutation.mutating_daughters == "both" and model.genome.differentiations:
+        any_mutation = any_mutation * (1 - differentiated)
     other = sum_in_order(others)
     birth, death = averaged.birth_rate, averaged.death_rate
     rest = death + other
@@ -110,6 +143,9 @@ def tabulate(
         mutated=flat(any_mutation),
         other_rates=flat(others),
         mutation_probability=flat(mutations),
+        differentiated=flat(differentiated),
+        asymmetric=flat(asymmetric),
+        symmetric=flat(symmetric),
         max_birth=jnp.max(birth, axis=1),
         max_rest=jnp.max(rest, axis=1),
         max_total=jnp.max(birth + rest, axis=(1, 2)),

@@ -8,7 +8,14 @@ from matplotlib.figure import Figure
 from jaxevo.engines.base import Trajectory
 from jaxevo.plots import data, figures
 
-__all__ = ["draw_all", "plot_burden", "plot_composition", "plot_concentration", "plot_muller"]
+__all__ = [
+    "draw_all",
+    "plot_burden",
+    "plot_composition",
+    "plot_concentration",
+    "plot_muller",
+    "plot_relapse",
+]
 
 
 def draw_all(trajectory: Trajectory, folder: Path, title: str = "") -> list[Path]:
@@ -17,8 +24,9 @@ def draw_all(trajectory: Trajectory, folder: Path, title: str = "") -> list[Path
     has_clones = "clone_count" in root and root["clone_count"].data.size > 0
     has_clones = has_clones and len(root["clone_time"].data) > 1
     pictures = {
-        "burden.png": (plot_burden, True),
-        "composition.png": (plot_composition, True),
+        "relapse.png": (plot_relapse, "relapse_probability" in root),
+        "burden.png": (plot_burden, "burden" in root),
+        "composition.png": (plot_composition, "class_count" in root),
         "muller.png": (plot_muller, has_clones),
         "concentration.png": (plot_concentration, bool(data.drugs_given(root))),
     }
@@ -28,7 +36,7 @@ def draw_all(trajectory: Trajectory, folder: Path, title: str = "") -> list[Path
 
 
 def plot_burden(trajectory: Trajectory, path: Path, title: str = "") -> Path:
-    """Burden of every replicate against day, one color per arm."""
+    """Burden against day, one color per arm: every replicate, or a band where they are many."""
     return _save(figures.burden, trajectory, path, title)
 
 
@@ -40,6 +48,11 @@ def plot_composition(trajectory: Trajectory, path: Path, title: str = "") -> Pat
 def plot_muller(trajectory: Trajectory, path: Path, title: str = "") -> Path:
     """Muller plot of the largest clones, one panel per arm."""
     return _save(figures.muller, trajectory, path, title)
+
+
+def plot_relapse(trajectory: Trajectory, path: Path, title: str = "") -> Path:
+    """Probability of relapse against day, and that of one cell of each class, one color per arm."""
+    return _save(figures.relapse, trajectory, path, title)
 
 
 def plot_concentration(trajectory: Trajectory, path: Path, title: str = "") -> Path:

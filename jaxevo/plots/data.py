@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from jaxevo.engines.base import Trajectory, Variable
 
 EXTINCT, STOPPED = 1, 2  # status of a replicate
+RANKS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of many replicates, as a band
 UNALTERED, OTHER = "unaltered", "other"
 MAX_NAMED = 8  # groups with a color of their own
 
@@ -21,6 +22,15 @@ class Course(NamedTuple):
     days: Float[np.ndarray, " point"]
     cells: Float[np.ndarray, " point"]  # ends with 0 if it went extinct
     status: int
+
+
+class Spread(NamedTuple):
+    """Burden of all tumors of one arm as one line within two bands, one inside the other."""
+
+    days: Float[np.ndarray, " time"]
+    middle: Float[np.ndarray, " time"]
+    inner: tuple[np.ndarray, np.ndarray] | None
+    outer: tuple[np.ndarray, np.ndarray]
 
 
 class Groups(NamedTuple):
@@ -55,6 +65,31 @@ def course(root: Root, arm: int, run: int) -> Course:
     return Course(days[is_shown], cells[is_shown], status)
 
 
+def is_expectation(root: Root) -> bool:
+    """Whether sizes are expected numbers with a standard deviation, and not those of replicates."""
+    return "burden_sd" in root
+
+
+def spread(root: Root, arm: int) -> Spread:
+    """The burden of one arm over its replicates and patients.
+
+    Of replicates, and of the expected burdens of several patients: median and ranks from 5 to 95 % of
+    those that are known, 0 where they are extinct. Of one expectation: mean, and mean -+ 2 standard
+    deviations, at least 0.
+    """
+    days = root["time"].data
+    burden = root["burden"].data[arm].reshape(-1, len(days)).astype(float)
+    if is_expectation(root) and len(burden) == 1:
+        mean, two = burden[0], 2 * root["burden_sd"].data[arm].reshape(-1)
+        return Spread(days, mean, None, (np.maximum(mean - two, 0.0), mean + two))
+    is_known = burden >= 0
+    days, burden, is_known = (x[..., is_known.any(axis=0)] for x in (days, burden, is_known))
+    low, inner_low, middle, inner_high, high = np.nanquantile(
+        np.where(is_known, burden, np.nan), RANKS, axis=0
+    )
+    return Spread(days, middle, (inner_low, inner_high), (low, high))
+
+
 def num_runs(root: Root) -> int:
     """Replicates of all patients of one arm."""
     return int(np.prod(root["burden"].data.shape[1:3]))
@@ -65,14 +100,19 @@ def class_shares(root: Root) -> Float[np.ndarray, "arm time class"]:
 
     The last class is what is not tracked one by one. NaN where no replicate lives.
     """
-    rest = root["other_classes_count"].data[..., None]
-    counts = np.concatenate([root["class_count"].data, rest], axis=-1).astype(float)
-    counts = counts.reshape(counts.shape[0], -1, *counts.shape[3:])  # arm, run, time, class
-    totals = counts.sum(axis=-1, keepdims=True)
-    is_living = (totals > 0) & (counts >= 0).all(axis=-1, keepdims=True)
-    shares = np.where(is_living, counts / np.where(is_living, totals, 1.0), 0.0).sum(axis=1)
-    num_living = is_living.sum(axis=1)
-    return np.where(num_living > 0, shares / np.maximum(num_living, 1), np.nan)
+    tracked, rest = root["class_count"].data, root["other_classes_count"].data[..., None]
+    if is_expectation(root):
+        rest = np.maximum(rest, 0.0)  # a difference of floats
+    means = []
+    for arm in range(len(tracked)):
+        counts = np.concatenate([tracked[arm], rest[arm]], axis=-1).astype(float)
+        counts = counts.reshape(-1, *counts.shape[2:])  # run, time, class
+        totals = counts.sum(axis=-1, keepdims=True)
+        is_living = (totals > 0) & (counts >= 0).all(axis=-1, keepdims=True)
+        shares = np.where(is_living, counts / np.where(is_living, totals, 1.0), 0.0).sum(axis=0)
+        num_living = is_living.sum(axis=0)
+        means.append(np.where(num_living > 0, shares / np.maximum(num_living, 1), np.nan))
+    return np.stack(means)
 
 
 def group_classes(root: Root, max_named: int = MAX_NAMED) -> Groups:
@@ -231,7 +271,8 @@ def growth_courses(root: Root) -> list[tuple[np.ndarray, np.ndarray]]:
     """Days and living cells of each replicate before treatment; empty where nothing grew."""
     if "growth_day" not in root:
         return []
-    rows = zip(root["growth_day"].data, root["growth_burden"].data, strict=True)
+    courses = (root[name].data for name in ("growth_day", "growth_burden"))
+    rows = zip(*(x.reshape(-1, x.shape[-1]) for x in courses), strict=True)
     return [(days[cells > 0], cells[cells > 0]) for days, cells in rows]
 
 

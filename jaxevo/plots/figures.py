@@ -34,8 +34,12 @@ ENDS = {  # status: marker and meaning
 }
 DAY = "day (0: start of treatment)"
 FLOOR = 0.5  # cells: where zero is drawn on a log axis
-MAX_RUNS = 100  # replicates drawn one by one
+MAX_RUNS = 30  # replicates drawn one by one; more are a band
+MOST_CLASSES = 16  # named in the picture of relapse
 ZOOM_DAYS = 4.0
+SMALL_PROBABILITY = 0.01  # below it the axis is logarithmic
+SMALLEST_SHARE = 1e-12  # of the largest probability that is shown
+LEAST_EXPECTED = 1e-6  # cells; the axis of expectations goes no lower
 DECADES = 4  # of concentration that are shown
 VISIBLE = 0.002  # share below which a group is left out of the legend
 
@@ -52,35 +56,76 @@ def own_style() -> Iterator[None]:
 
 
 def burden(trajectory: Trajectory, title: str = "") -> Figure:
-    """Living cells against day: growth in gray, a thin line per replicate, a color per arm."""
+    """Living cells against day: growth in gray, a line per replicate or a band, a color per arm."""
     root = trajectory[""]
     figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    growth = data.growth_courses(root)[:MAX_RUNS]
-    runs = min(data.num_runs(root), MAX_RUNS)
+    growth, runs = data.growth_courses(root)[:MAX_RUNS], data.num_runs(root)
     for days, cells in growth:
-        axes.plot(days, cells, color=GROWTH_COLOR, lw=1.2, alpha=_alpha(runs))
+        axes.plot(days, cells, color=GROWTH_COLOR, lw=1.2, alpha=_alpha(len(growth)))
     ends = {end for arm in range(len(root["arm"].data)) for end in _plot_courses(axes, root, arm)}
     axes.set_yscale("log")
-    if data.EXTINCT in ends:
+    if data.is_expectation(root):
+        axes.set_ylim(bottom=_lowest_expectation(root))
+    elif (root["burden"].data == 0).any():
         axes.set_ylim(bottom=FLOOR)
         axes.annotate(
             "0", (0, 0), (-6, 0), "axes fraction", "offset points", ha="right", va="center"
         )
     axes.axvline(0, color="black", lw=0.8, ls=":")
-    axes.set(xlabel=DAY, ylabel="burden (living cells)")
+    what = "expected living cells" if data.is_expectation(root) else "burden (living cells)"
+    axes.set(xlabel=DAY, ylabel=what)
     handles = [Line2D([], [], color=GROWTH_COLOR, label="growth before day 0")] if growth else []
     for arm, name in enumerate(root["arm"].data.tolist()):
-        is_extinct = root["status"].data[arm].ravel() == data.EXTINCT
-        text = f"{_name(name, 34, 3)}\n({is_extinct.sum()} of {is_extinct.size} extinct)"
+        text = _name(name, 34, 3)
+        if "status" in root:
+            is_extinct = root["status"].data[arm].ravel() == data.EXTINCT
+            stopped = (root["status"].data[arm] == data.STOPPED).sum()
+            rest = f", {stopped:,} stopped" if stopped and runs > MAX_RUNS else ""
+            text = f"{text}\n({is_extinct.sum():,} of {is_extinct.size:,} extinct{rest})"
         handles.append(Line2D([], [], color=_arm_color(root, arm), lw=2.5, label=text))
     handles += [
         Line2D([], [], color="black", marker=ENDS[x][0], ls="", label=_name(ENDS[x][1], 34, 3))
         for x in sorted(ends)
     ]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
-    shown = "" if runs == data.num_runs(root) else f", the first {runs} of its replicates"
-    _set_title(figure, title, f"Burden by arm{shown}")
+    _set_title(figure, title, f"Burden by arm{_what_bands_are(root)}")
+    return figure
+
+
+def relapse(trajectory: Trajectory, title: str = "") -> Figure:
+    """Probability of relapse by arm: against day, and from one cell of each class by the horizon."""
+    root = trajectory[""]
+    figure = Figure(figsize=(12, 8), dpi=100, layout="constrained")
+    course, classes = figure.subplots(1, 2, width_ratios=(3, 2))
+    days, probability = root["time"].data, root["relapse_probability"].data
+    is_small = probability[..., -1].max(initial=0.0) < SMALL_PROBABILITY
+    has_log_axis = is_small and probability.max(initial=0.0) > 0
+    if has_log_axis:
+        probability = np.where(probability > 0, probability, np.nan)
+    for arm in range(len(root["arm"].data)):
+        look = {"color": _arm_color(root, arm)}
+        if probability.shape[1] > 1:
+            low, high = np.quantile(probability[arm], (0.05, 0.95), axis=0)
+            course.fill_between(days, low, high, alpha=0.2, lw=0, **look)
+        course.plot(days, probability[arm].mean(axis=0), lw=2.2, **look)
+    if has_log_axis:
+        course.set_yscale("log")
+    else:
+        course.set_ylim(-0.02, 1.02)
+    what = root["relapse_probability"].long_name
+    course.set(xlabel=DAY, ylabel=_name(what, 90, 1), xlim=(days[0], days[-1]))
+    course.set_title("of the whole tumor", fontsize="medium")
+    _plot_classes(classes, root)
+    arms = enumerate(root["arm"].data.tolist())
+    handles = [
+        Line2D([], [], color=_arm_color(root, arm), lw=2.5, label=_name(name, 40, 2))
+        for arm, name in arms
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    patients = probability.shape[1]
+    among = f": mean of {patients:,} patients, 5 to 95 % of them as a band" if patients > 1 else ""
+    _set_title(figure, title, f"Probability of relapse by arm{among}")
     return figure
 
 
@@ -92,6 +137,8 @@ def composition(trajectory: Trajectory, title: str = "") -> Figure:
     shares = data.group_shares(data.class_shares(root), groups)
     figure, places = _panels(names)
     what = "share of living cells (mean over the replicates that are not extinct)"
+    if data.is_expectation(root):
+        what = "share of expected cells"
     figure.supylabel(what, fontsize="medium")
     tops = []
     for arm, (name, place) in enumerate(places):
@@ -106,13 +153,14 @@ def composition(trajectory: Trajectory, title: str = "") -> Figure:
         main.set(xlim=(days[0], days[-1]), ylim=(0, 1), xlabel=_day_label(place))
     sizes = np.concatenate([line.get_ydata() for top in tops for line in top.lines])
     sizes = sizes if len(sizes) else np.ones(1)
-    lowest = max(FLOOR, 10 ** np.floor(np.log10(sizes.min())))
+    floor = _lowest_expectation(root) if data.is_expectation(root) else FLOOR
+    lowest = max(floor, 10 ** np.floor(np.log10(max(sizes.min(), floor))))
     highest = 10 ** (np.floor(np.log10(sizes.max())) + 1)
     for top in tops:
         top.set(yscale="log", xlim=(days[0], days[-1]), ylim=(lowest, highest))
     is_there = np.nan_to_num(shares).max(axis=(0, 1)) > VISIBLE
     _group_legend(figure, groups, is_there, "other combinations")
-    has_stopped = (root["status"].data == data.STOPPED).any()
+    has_stopped = "status" in root and (root["status"].data == data.STOPPED).any()
     rest = "; a stopped replicate keeps its last composition" if has_stopped else ""
     _set_title(figure, title, f"Composition by resistance mechanism{rest}")
     return figure
@@ -173,7 +221,8 @@ def concentration(trajectory: Trajectory, title: str = "") -> Figure:
         look = {"ls": style, "alpha": 0.9 if place else 0.45, "lw": 1.5 if place else 2.4}
         handles.append(Line2D([], [], color="black", label=_name(name, 40, 1), **look))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    _set_title(figure, title, "Drug concentration")
+    own = " in a patient with the study's own numbers" if len(root["patient"].data) > 1 else ""
+    _set_title(figure, title, f"Drug concentration{own}")
     return figure
 
 
@@ -181,8 +230,13 @@ def concentration(trajectory: Trajectory, title: str = "") -> Figure:
 
 
 def _plot_courses(axes: Axes, root: Root, arm: int) -> set[int]:
-    """Burden of each replicate of an arm, with a marker where it ended early; returns those ends."""
-    runs, color = min(data.num_runs(root), MAX_RUNS), _arm_color(root, arm)
+    """Burden of an arm: a band, or each replicate with a marker where it ended early; returns those
+    ends.
+    """
+    runs, color = data.num_runs(root), _arm_color(root, arm)
+    if runs > MAX_RUNS or data.is_expectation(root):
+        _plot_spread(axes, root, arm)
+        return set()
     ends = set()
     for run in range(runs):
         days, cells, status = data.course(root, arm, run)
@@ -193,6 +247,67 @@ def _plot_courses(axes: Axes, root: Root, arm: int) -> set[int]:
             look = {"color": color, "mec": "white", "ms": 8, "clip_on": False, "zorder": 3}
             axes.plot(days[-1:], cells[-1:], ENDS[status][0], **look)
     return ends
+
+
+def _plot_spread(axes: Axes, root: Root, arm: int) -> None:
+    """One line within its bands."""
+    floor = _lowest_expectation(root) if data.is_expectation(root) else FLOOR
+    found, color = data.spread(root, arm), _arm_color(root, arm)
+    for band, alpha in ((found.outer, 0.18), (found.inner, 0.25)):
+        if band is not None:
+            low, high = (np.maximum(edge, floor) for edge in band)
+            axes.fill_between(found.days, low, high, color=color, alpha=alpha, lw=0)
+            for edge in (low, high):
+                axes.plot(found.days, edge, color=color, alpha=0.6, lw=0.6)
+    axes.plot(found.days, np.maximum(found.middle, floor), color=color, lw=2.2)
+
+
+def _lowest_expectation(root: Root) -> float:
+    """Where the axis of expected cells ends: below the smallest, within what is worth showing."""
+    sizes = root["burden"].data
+    lowest = sizes[sizes > 0].min(initial=1.0)
+    return float(10 ** np.floor(np.log10(max(lowest, LEAST_EXPECTED))))
+
+
+def _what_bands_are(root: Root) -> str:
+    """What is drawn where not every replicate is."""
+    patients, runs = root["burden"].data.shape[1], data.num_runs(root)
+    if data.is_expectation(root) and patients == 1:
+        return f": expected cells and 2 standard deviations ({root['closure'].data.flat[0]})"
+    whose = f"{runs:,} replicates"
+    if patients > 1:
+        whose = f"{patients:,} patients"
+        whose += "" if runs == patients else f" x {runs // patients:,} replicates"
+    if data.is_expectation(root):
+        whose = f"the expected cells of {whose}"
+    is_band = runs > MAX_RUNS or data.is_expectation(root)
+    return f": median, 25 to 75 % and 5 to 95 % of {whose}" if is_band else ""
+
+
+def _plot_classes(axes: Axes, root: Root) -> None:
+    """Probability that one cell of a class at day 0 brings relapse, for each class and arm."""
+    chance = root["class_relapse_probability"].data.mean(axis=1)  # arm, class, site
+    labels, sites = root["class_label"].data.tolist(), root["site"].data.tolist()
+    num_arms, num_sites = len(chance), len(sites)
+    flat = chance.reshape(num_arms, -1)
+    order = np.argsort(-flat.max(axis=0), kind="stable")[:MOST_CLASSES]
+    names = []
+    for row, place in enumerate(np.sort(order).tolist()):
+        label, site = labels[place // num_sites], sites[place % num_sites]
+        names.append(data.shorten(f"{label}, {site}" if num_sites > 1 else label, 34))
+        for arm in range(num_arms):
+            height = row + 0.5 * ((arm + 0.5) / num_arms - 0.5)
+            if flat[arm, place] > 0:
+                axes.plot(flat[arm, place], height, "o", color=_arm_color(root, arm), ms=7)
+    axes.set_yticks(range(len(names)), [_plain(name) for name in names], fontsize=9)
+    axes.set(xscale="log", ylim=(len(names) - 0.5, -0.5), xlabel="probability")
+    positive = flat[:, order][flat[:, order] > 0]
+    largest = positive.max(initial=0.0) or 1.0
+    lowest = max(positive.min(initial=largest), largest * SMALLEST_SHARE)
+    axes.set_xlim(0.3 * lowest, min(2.0, 10 * largest))
+    axes.grid(axis="y", color="#E8E8E8")
+    axes.set_axisbelow(True)
+    axes.set_title("from one cell on day 0, by the last day", fontsize="medium")
 
 
 def _plot_drug(whole: Axes, zoom: Axes, root: Root, drug: int) -> list[int]:
@@ -323,7 +438,7 @@ def _group_legend(figure: Figure, groups: Groups, is_there: np.ndarray, other: s
 
 
 def _set_title(figure: Figure, title: str, what: str) -> None:
-    lines = textwrap.wrap(_plain(title), 100)[:2]
+    lines = textwrap.wrap(_plain(title), 84)[:2]
     figure.suptitle("\n".join([*lines, what]), fontsize=13)
 
 

@@ -3,29 +3,38 @@
 import pytest
 
 from jaxevo.engines.tumors import Layout
-from tests.battery import BATTERY, CROWDED, SEED
+from tests.battery import BATTERY, CROWDED, CUT, HIERARCHY, SEED, SEEDED
 from tests.kernels import cells_kernel
 from tests.published import PUBLISHED
 
 CRAMPED = Layout(4, 12, 40)  # lanes fill, stall, split and are evened out all the time
-SEVERAL_LANES = ("frequent_mutation", "migration", "both_daughters")
+LARGER = {**BATTERY, **HIERARCHY, **SEEDED, **CUT}
+# In the default suite these run in several lanes, or as whole problems in `test_hierarchy`.
+ELSEWHERE = ("hierarchy", "batch_immigration", "jump_of_few_cells")
+SEVERAL_LANES = ("frequent_mutation", "migration", "both_daughters", "batch_immigration")
 EFFORT = {  # of the default suite, where a check takes long; all of it under the marker `slow`
-    "small_therapy": 0.2,
-    "amplification": 0.2,
+    "small_therapy": 0.1,
+    "amplification": 0.1,
+    "birth_death_from_one_founder": 0.5,
+    "pulsed_and_constant_schedule": 0.5,
+    "immigration": 0.3,
     "two_types": 0.25,
     "ladder": 0.5,
     "switching": 0.5,
-    "frequent_mutation": 0.5,
+    "frequent_mutation": 0.25,
     "both_daughters": 0.25,
     "amplification_in_both_daughters": 0.25,
     "migration": 0.5,
+    "hierarchy_and_both_daughters": 0.2,
+    "batches_alone": 0.5,
+    "jump": 0.25,
 }
 
 
-@pytest.mark.parametrize("check", BATTERY)
+@pytest.mark.parametrize("check", [c for c in LARGER if c not in ELSEWHERE])
 def test_cells_follow_the_exact_law(check):
     """One exact lane per tumor; the law and its power stand in the check."""
-    BATTERY[check](cells_kernel(), effort=EFFORT.get(check, 1.0))
+    LARGER[check](cells_kernel(), effort=EFFORT.get(check, 1.0))
 
 
 @pytest.mark.parametrize("check", CROWDED)
@@ -37,14 +46,21 @@ def test_crowded_cells_follow_the_law_when_syncs_are_frequent(check):
 @pytest.mark.parametrize("check", SEVERAL_LANES)
 def test_lanes_that_stall_and_split_follow_the_same_law(check):
     """Many short lanes per tumor: splitting, rebalancing and stalling change no law."""
-    BATTERY[check](cells_kernel(CRAMPED, syncs=3), effort=0.5)
+    LARGER[check](cells_kernel(CRAMPED, syncs=3), effort=0.5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", BATTERY)
+@pytest.mark.parametrize("check", ["hierarchy", "jump"])
+def test_lanes_that_stall_and_split_keep_hierarchies_and_jumps(check):
+    """The same for divisions that differentiate and cells that survive."""
+    LARGER[check](cells_kernel(CRAMPED, syncs=3), effort=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", LARGER)
 def test_cells_follow_the_exact_law_in_larger_samples(check):
     """Twice the samples of the battery, with another seed."""
-    BATTERY[check](cells_kernel(), seed=SEED + 1, effort=2.0)
+    LARGER[check](cells_kernel(), seed=SEED + 1, effort=2.0)
 
 
 @pytest.mark.slow

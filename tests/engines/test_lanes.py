@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from jaxevo.engines import balance
 from jaxevo.engines import lanes as islands
 from jaxevo.engines import tumors as loop
 from jaxevo.engines.base import Founder
 from jaxevo.engines.lanes import Held, Lanes
 from jaxevo.engines.sampling import Wide
 from jaxevo.engines.tables import Steps
-from jaxevo.engines.tumors import BOUND_MARGIN, Layout
+from jaxevo.engines.timeloop import BOUND_MARGIN
+from jaxevo.engines.tumors import Layout
 from tests.battery import scenario, steps
 from tests.kernels import read_table, tables_of
 from tests.statistics import FALSE_FAIL
@@ -68,7 +70,7 @@ counts = st.lists(st.integers(0, 30), min_size=6 * NUM_TUMORS, max_size=6 * NUM_
 def test_rebalancing_moves_every_cell_once_and_loses_none(found, num_sites):
     """The same cells, lineages and sites in every tumor afterwards; spare lanes are empty."""
     before = filled(LAYOUT, found, num_sites)
-    after = jax.jit(islands.rebalance, static_argnums=(1, 2))(before, 6, 4, jnp.asarray(True))
+    after = jax.jit(balance.rebalance, static_argnums=(1, 2))(before, 6, 4, jnp.asarray(True))
     assert residents(after, LAYOUT) == residents(before, LAYOUT)
     assert np.array_equal(np.asarray(after.count), site_count(after, num_sites))
     by_tumor = np.asarray(islands.living(after)).reshape(NUM_TUMORS, 6)
@@ -84,7 +86,7 @@ def test_rebalancing_a_tumor_does_not_depend_on_its_neighbors(found):
     """The first tumor ends in the same slots whatever the others hold."""
     alone = found.copy()
     alone[6:] = 0
-    run = jax.jit(islands.rebalance, static_argnums=(1, 2))
+    run = jax.jit(balance.rebalance, static_argnums=(1, 2))
     both = [run(filled(LAYOUT, c), 6, 4, jnp.asarray(True)) for c in (found, alone)]
     first, second = (np.asarray(lanes.cell)[:, :6] for lanes in both)
     num = np.asarray(islands.living(both[0]))[:6]
@@ -100,7 +102,7 @@ def test_splitting_full_lanes_keeps_every_cell_and_its_remaining_time(found):
     before = filled(LAYOUT, found)
     left = jnp.where(islands.living(before) > 0, 0.25 + jnp.arange(18, dtype=jnp.float32), 0.0)
     before = before._replace(remaining=left)
-    after, no_room = jax.jit(islands.split_full, static_argnums=1)(before, 6)
+    after, no_room = jax.jit(balance.split_full, static_argnums=1)(before, 6)
     assert residents(after, LAYOUT) == residents(before, LAYOUT)
     old, new = (np.asarray(islands.living(x)).reshape(NUM_TUMORS, 6) for x in (before, after))
     times = np.asarray(after.remaining).reshape(NUM_TUMORS, 6)
@@ -174,7 +176,7 @@ def daughters(probability: float) -> tuple[np.ndarray, np.ndarray]:
     )  # fmt: skip
     start = Wide(zeros, zeros)
     change = islands._decide(
-        ~none, none, start, start, jnp.ones(num), jnp.ones(num), zeros, zeros.astype(jnp.int32),
+        ~none, start, (start, start), jnp.ones(num), jnp.ones(num), zeros, zeros.astype(jnp.int32),
         zeros.astype(jnp.int32), zeros, held, table, Steps((1,), ()), True,
     )  # fmt: skip
     return np.asarray(change.is_clone), np.asarray(change.is_parent_clone)

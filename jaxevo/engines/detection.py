@@ -1,0 +1,242 @@
+"""Detection: from the founder to the day on which all cells together are M, and beyond.
+
+Where treatment starts at a size, the tumors that reach it consist, in the limit of large M, of a bulk
+of the founder's class that has grown deterministically, and of mutants that it has shed at random. At
+tau days before treatment the bulk has
+
+    n(tau) = (1 - s) M e^{-g tau}
+
+cells, g its growth rate and s the expected share of mutants in M. It makes mutants as a Poisson process,
+and each of them, born tau before treatment, relapses with p_j(tau): the backward equation without drug
+for tau days, from p(0) at the start of treatment, so that all later steps are in it. With r(p) the rate
+at which one cell of the bulk makes descendants that count by way of the mutants it sheds,
+
+    ln P(no relapse) = n(0) ln(1 - p_bulk(0)) - integral_0^inf n(tau) r(p(tau)) dtau,
+    one   r = b sum_j u_j p_j        both   r = b (2 x - x^2),  x = sum_j u_j p_j
+
+(r is the right-hand side of `backward` for the bulk, with p = 0 for the bulk itself). Founders that switch
+or migrate to and fro are a bulk of several types, in the proportions of the leading eigenvector. With
+p = 1 at the start of treatment it is the law of Iwasa, Nowak & Michor 2006 (Genetics 172:2557) for
+resistance at detection; Bozic et al. 2013 (doi:10.7554/eLife.00747) have the two-drug case. The relative
+error of ln P is about the share of mutants and 1/(M x share of survivors); more than `MAX_SHARE` is
+refused.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxevo.engines import backward
+from jaxevo.engines.backward import GAUSS_NODES, GAUSS_WEIGHTS, POWERS
+from jaxevo.engines.base import Problem, Refused
+from jaxevo.engines.network import Network
+from jaxevo.engines.series import Offspring, change, error, reach, series
+from jaxevo.state import Array
+
+MAX_SHARE = 0.05  # of mutants among the cells at detection
+GROWTH_TIMES = 36.0  # growth rate times days before treatment: e^-36 of the bulk is nothing
+
+
+class Bulk(NamedTuple):
+    """The founder's class when treatment starts."""
+
+    cells: Float[np.ndarray, " type"]  # (1 - s) M, by type
+    growth: float  # 1/day
+    mutant_share: float  # s
+
+
+def bulk(problem: Problem, net: Network, law: Offspring) -> Bulk:
+    """The bulk of a tumor of `treat_at_cells` cells.
+
+    Args:
+        law: of growth without drug, one row.
+
+    Raises:
+        Refused: no single growing class of founders makes up nearly all cells.
+    """
+    size = float(problem.treat_at_cells or 0)
+    linear = np.asarray(law.linear)
+    group = _group(net, linear, [net.type_of(f.genotype, f.site) for f in problem.founders])
+    values, vectors = np.linalg.eig(linear[np.ix_(group, group)].T)
+    leading = int(np.argmax(np.real(values)))
+    growth, share = float(np.real(values[leading])), np.abs(np.real(vectors[:, leading]))
+    if growth <= 0:
+        raise Refused(
+            f"the founder's class does not grow without treatment (net growth rate {growth:.3g} per "
+            f"day), so that no tumor of {size:.3g} cells arises from it; raise the birth rate"
+        )
+    cells = np.zeros(net.num_types)
+    cells[group] = size * share / share.sum()
+    mutants = _mutant_share(linear, group, cells / size, growth, size)
+    if mutants > MAX_SHARE:
+        raise Refused(
+            f"no single class dominates at detection: mutants and other descendants of the founder's "
+            f"class are expected to be {min(mutants, 1):.0%} of {size:.3g} cells, where at most "
+            f"{MAX_SHARE:.0%} is a small part; use clones or cells"
+        )
+    return Bulk((1 - mutants) * cells, growth, mutants)
+
+
+def check(problem: Problem) -> None:
+    """Refuse what has no limit law.
+
+    Raises:
+        Refused: crowding, feedback or immigration during growth.
+    """
+    if problem.model.sites.crowding != "none" or (
+        problem.model.custom is not None and problem.model.custom.has_feedback
+    ):
+        raise Refused(
+            "extinction follows a tumor to the size at which it is treated only where its bulk grows "
+            "exponentially, without crowding or feedback; use clones or cells, or start at day 0"
+        )
+    if problem.immigration:
+        raise Refused(
+            "extinction cannot follow immigration during the growth to a size, which has no given "
+            "length; use clones, or start at day 0"
+        )
+
+
+def _group(net: Network, linear: np.ndarray, founders: list[int]) -> np.ndarray:
+    """The founder's type, and those that it converts to and that convert back."""
+    joined = np.eye(net.num_types, dtype=bool)
+    joined[list(net.conversions.source), list(net.conversions.target)] = True
+    joined &= (linear > 0) | np.eye(net.num_types, dtype=bool)
+    for _ in range(max(1, int(net.num_types).bit_length())):
+        joined = joined @ joined
+    group = np.flatnonzero(joined[founders[0]] & joined[:, founders[0]])
+    if not set(founders) <= set(group.tolist()):
+        raise Refused(
+            "extinction follows a tumor to the size at which it is treated only from founders of one "
+            "class (or of classes and sites that convert into each other); use clones or cells"
+        )
+    return group
+
+
+def _mutant_share(linear, group, share, growth, size) -> float:
+    """Expected cells outside the bulk per cell of M, no clone counted with more than M.
+
+    Mutants leave the bulk at a rate per cell, and after tau days a clone has e^{L tau} 1 cells in the
+    mean; growth from one cell takes ln(M)/g days.
+    """
+    outside = np.setdiff1d(np.arange(len(linear)), group)
+    made = share[group] @ linear[np.ix_(group, outside)]
+    if not np.any(made > 0):
+        return 0.0
+    inside = linear[np.ix_(outside, outside)]
+    days, nodes = np.log(size) / growth, 400
+    small = np.asarray(jax.scipy.linalg.expm(jnp.asarray(inside * days / nodes)))
+    each, total = np.ones(len(outside)), 0.0
+    for k in range(nodes):
+        after = np.minimum(small @ each, size)
+        weight = np.exp(-growth * days * np.array([k, k + 1]) / nodes)
+        total += days / nodes * (weight[0] * (made @ each) + weight[1] * (made @ after)) / 2
+        each = after
+    return float(total)
+
+
+class Grown(NamedTuple):
+    """What `log_none` needs of one patient's growth; arrays, so that it can be traced."""
+
+    law: Offspring  # without drug, one row
+    cells: Float[Array, " type"]  # of the bulk
+    growth: Float[Array, ""]  # of the bulk, 1/day
+    rate: Float[Array, ""]  # largest rate of a cell, 1/day
+
+
+@jax.jit
+def log_none(grown: Grown, p: Float[Array, "horizon type"]) -> Float[Array, " horizon"]:
+    """ln P(no relapse) of a tumor that is treated at its size.
+
+    Args:
+        grown: the bulk and its law.
+        p: chance of one cell at the start of treatment.
+    """
+
+    def onward(state):
+        tau, p, total = state
+        terms, longer = jax.vmap(partial(_walk, grown))(p)
+        terms, duration = _lengthened(grown, terms, jnp.min(longer))
+        more = jax.vmap(partial(_shed, grown, tau, duration))(terms)
+        return tau + duration, jnp.sum(terms, axis=1), total + more
+
+    tau = jnp.zeros_like(grown.growth)
+    start = (tau, p, jnp.zeros_like(p[:, 0]))
+    _, _, total = jax.lax.while_loop(
+        lambda state: grown.growth * state[0] < GROWTH_TIMES, onward, start
+    )
+    return jax.vmap(partial(_alive, grown))(p) - total
+
+
+@jax.jit
+def _next(grown, p):
+    terms, duration = _lengthened(grown, *_walk(grown, p))
+    return jnp.sum(terms, axis=0), duration
+
+
+def durations(grown: Grown, p: np.ndarray) -> np.ndarray:
+    """[step] days of the steps back from the start of treatment, as long as p allows."""
+    found, tau, now = [], 0.0, jnp.asarray(p)
+    while float(grown.growth) * tau < GROWTH_TIMES:
+        now, duration = _next(grown, now)
+        found.append(float(duration))
+        tau += found[-1]
+    return np.array(found)
+
+
+def log_none_over(
+    grown: Grown, p: Float[Array, " type"], steps: Float[Array, " step"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The same for one horizon, over given steps: differentiable in p; and the largest last term."""
+
+    @jax.checkpoint
+    def onward(p, tau, duration):
+        terms = series(grown.law, p, jnp.zeros_like(p), duration)
+        return jnp.sum(terms[::-1], axis=0), _shed(grown, tau, duration, terms), error(terms)
+
+    def body(state, at):
+        p, total, worst = state
+        p, more, wrong = onward(p, *at)
+        return (p, total + more, jnp.maximum(worst, wrong)), None
+
+    tau = jnp.cumsum(steps) - steps
+    none = jnp.zeros_like(grown.growth)
+    (_, total, worst), _ = jax.lax.scan(body, (p, none, none), (tau, steps))
+    return _alive(grown, p) - total, worst
+
+
+def _unit(grown: Grown):
+    """Days of a step that every series reaches over."""
+    return backward.REACH / 2 / grown.rate
+
+
+def _walk(grown: Grown, p):
+    """Taylor terms over a unit of days, and how many units the next step may take."""
+    terms = series(grown.law, p, jnp.zeros_like(p), _unit(grown))
+    return terms, jnp.minimum(reach(terms), 1 / (grown.growth * _unit(grown)))
+
+
+def _lengthened(grown: Grown, terms, longer):
+    """Terms [..., term, type] over so many units, and their days."""
+    powers = longer ** jnp.arange(terms.shape[-2], dtype=terms.dtype)
+    return terms * powers.reshape(*(1,) * (terms.ndim - 2), -1, 1), longer * _unit(grown)
+
+
+def _shed(grown: Grown, tau, duration, terms):
+    """-ln P of the mutants that the bulk sheds in a step that ends tau days before treatment."""
+    nodes, weights = jnp.asarray(GAUSS_NODES), jnp.asarray(GAUSS_WEIGHTS)
+    alone = jnp.where(grown.cells > 0, 0.0, jnp.asarray(POWERS) @ terms)
+    made = jax.vmap(partial(change, grown.law))(alone) @ grown.cells
+    seen = duration * jnp.exp(-grown.growth * (tau + duration * nodes)) * weights
+    return made @ seen
+
+
+def _alive(grown: Grown, p):
+    """ln P(no cell of the bulk has descendants that count)."""
+    present = grown.cells > 0
+    possible = jnp.where(present, jnp.minimum(p, 1.0), 0.0)
+    return jnp.sum(grown.cells * jnp.log1p(-possible))

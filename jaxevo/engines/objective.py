@@ -1,0 +1,231 @@
+"""Objective: relapse as a function of all doses of an arm, for whoever improves a schedule.
+
+The chain from an amount to ln P(no relapse) is the same as that of `extinction.simulate`, without a
+table between: schedule -> concentrations (`drug.course`) -> rates of every type (`network`) -> p
+(`backward`) -> ln P. Times stay, amounts and levels move. All of it is differentiable in reverse mode.
+
+Steps of the solver are chosen once, for the amounts of the arm, for none, and for some multiples. Where
+amounts are so different that the series no longer reaches over a step, the value is NaN: make the
+objective anew from there.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxevo.drug import course as courses
+from jaxevo.drug import delivery
+from jaxevo.drug.course import NODES, WEIGHTS
+from jaxevo.drug.schedule import RESOLUTION
+from jaxevo.engines import backward, detection, extinction, flow
+from jaxevo.engines.backward import Kind, Steps
+from jaxevo.engines.base import Arm, Problem, Refused
+from jaxevo.engines.grid import marks
+from jaxevo.engines.network import Speeds, speeds
+from jaxevo.engines.process import Process, planned
+from jaxevo.engines.series import Offspring
+from jaxevo.model import Model
+from jaxevo.state import Array
+
+PROBES = (0.0, 1.0, 2.0, 8.0)  # multiples of the arm's amounts for which steps are chosen
+TOLERANCE = 1e-10  # of the last Taylor term
+ALARM = 1e-6  # a last term larger than this makes the value NaN
+FIELDS = ("gut_dose", "blood_dose", "infusion_rate", "level")
+
+
+class Objective(NamedTuple):
+    """ln P(no relapse by the horizon) as a function of the amounts [entry]; call under x64."""
+
+    value: Callable[[Float[Array, " entry"]], Float[Array, ""]]
+    start: Float[np.ndarray, " entry"]  # doses (mg), then levels (uM), in the order of the arm
+    day: Float[np.ndarray, " entry"]  # of each entry
+    drug: np.ndarray  # [entry] index
+
+
+class _Dosing(NamedTuple):
+    """Where each amount enters: inputs[field, interval, drug] += factor * amount[entry]."""
+
+    field: np.ndarray
+    interval: np.ndarray
+    drug: np.ndarray
+    entry: np.ndarray
+    factor: np.ndarray
+
+    def inputs(self, amounts, num_intervals: int, num_drugs: int):
+        """gut, blood, infusion and level, each [interval, drug], as `schedule.inputs` has them."""
+        empty = jnp.zeros((len(FIELDS), num_intervals, num_drugs), amounts.dtype)
+        added = jnp.asarray(self.factor) * amounts[self.entry]
+        return tuple(empty.at[self.field, self.interval, self.drug].add(added))
+
+
+def objective(problem: Problem, arm: int = 0, patient: int = 0) -> Objective:
+    """Relapse of one arm of one patient as a function of its doses and levels.
+
+    Raises:
+        Refused: rates depend on the number of cells; or what `detection` refuses.
+    """
+    given, model = problem.arms[arm], problem.models[patient]
+    single = problem._replace(
+        arms=(given,), record=problem.record._replace(every=problem.horizon, snapshot_days=())
+    )
+    with jax.enable_x64(True):
+        when = marks(single.record, problem.horizon)
+        chosen = range(patient, patient + 1)
+        _, stacked = planned(single, when, cut_at_doses=True, patients=chosen)
+        process: Process = jax.tree.map(lambda x: x[0], stacked)
+        if not flow.is_linear(process):
+            raise Refused(
+                "the objective needs rates that do not depend on the number of cells: crowding none, "
+                "and a custom law without feedback; extinction itself compares schedules with them"
+            )
+        start = extinction.start_of(problem, patient)
+        rows = jax.jit(_rows(process, model, given))
+        doses = [dose.amount_mg for dose in given.doses]
+        amounts = np.array([*doses, *(level.level_um for level in given.levels)], float)
+        walk = _Walk.of(problem, process, rows, start, amounts)
+    days = [dose.day for dose in given.doses] + [level.start for level in given.levels]
+    drugs = [entry.drug for entry in (*given.doses, *given.levels)]
+    return Objective(walk.value, amounts, np.array(days, float), np.array(drugs, int))
+
+
+# --- from amounts to rates -------------------------------------------------------------------------
+
+
+def _rows(process: Process, model: Model, arm: Arm) -> Callable[..., tuple[Offspring, Array]]:
+    """The offspring and the largest rate in every interval as functions of the amounts."""
+    start, length = np.asarray(process.start), np.asarray(process.duration)
+    edges = np.append(start, start[-1] + length[-1])
+    dosing = _dosing(arm, edges, np.asarray(model.molar_mass), np.asarray(model.bioavailability))
+    num_intervals, num_drugs = len(start), len(model.names.drugs)
+    is_direct = _is_direct(model, arm)
+    is_constant = is_direct and model.custom is None  # a custom law may read the day
+    nodes, weights = (np.full(1, 0.5), np.ones(1)) if is_constant else (NODES, WEIGHTS)
+    days = start[:, None] + length[:, None] * nodes
+    pieces = length[:, None] * np.diff(np.concatenate([[0.0], NODES, [1.0]]))
+
+    def concentration(inputs):
+        if not num_drugs:
+            return jnp.zeros((num_intervals, len(nodes), len(model.names.sites), 0))
+        if is_direct:
+            site = jax.vmap(partial(_at_once, model))(inputs[-1])
+            return jnp.repeat(site[:, None], len(nodes), axis=1)
+        parts = model.plasma, model.delivery, model.cellular.transport
+        return courses._course(*parts, inputs, jnp.asarray(pieces))[1]
+
+    def row(site, day):
+        found: Speeds = speeds(
+            process.model, process.net, process.traits, site, jnp.asarray(weights), day
+        )
+        return backward.offspring(process.net, found), backward.largest_rate(process.net, found)
+
+    def rows(amounts):
+        site = concentration(dosing.inputs(amounts, num_intervals, num_drugs))
+        return jax.vmap(row)(site, jnp.asarray(days))
+
+    return rows
+
+
+def _dosing(arm: Arm, edges: np.ndarray, molar_mass, bioavailability) -> _Dosing:
+    """Where every dose and level of an arm enters; the same rules as `schedule.inputs`."""
+    found, middles = [], (edges[1:] + edges[:-1]) / 2
+    for k, dose in enumerate(arm.doses):
+        factor = 1e3 / molar_mass[dose.drug] * (bioavailability[dose.drug] if dose.is_oral else 1.0)
+        if dose.duration > RESOLUTION:
+            during = (dose.day < middles) & (middles < dose.day + dose.duration)
+            found += [(2, i, dose.drug, k, factor / dose.duration) for i in np.flatnonzero(during)]
+        elif edges[0] - RESOLUTION <= dose.day < edges[-1] - RESOLUTION:
+            i = np.argmin(np.abs(edges[:-1] - dose.day))
+            found.append((0 if dose.is_oral else 1, i, dose.drug, k, factor))
+    for k, level in enumerate(arm.levels, len(arm.doses)):
+        during = (level.start < middles) & (middles < level.end)
+        found += [(3, i, level.drug, k, 1.0) for i in np.flatnonzero(during)]
+    columns = list(zip(*found, strict=True)) or [()] * 5
+    field, interval, drug, entry = (np.array(x, int) for x in columns[:4])
+    return _Dosing(field, interval, drug, entry, np.array(columns[4], float))
+
+
+def _is_direct(model: Model, arm: Arm) -> bool:
+    """Whether concentrations at the sites are those prescribed, at once, throughout an interval."""
+    given = {entry.drug for entry in (*arm.doses, *arm.levels)}
+    sites = model.delivery
+    return (
+        bool(np.all(np.asarray(model.plasma.is_prescribed)[list(given)] > 0))
+        and bool(np.all(np.isinf(sites.equilibration_rate)))
+        and bool(np.all(np.isinf(sites.barrier_permeability)))
+    )
+
+
+def _at_once(model: Model, level: Float[Array, " drug"]) -> Float[Array, "site drug"]:
+    fraction, _ = delivery.all_sites(model.delivery, model.cellular.transport, level)
+    return fraction * level[None, :]
+
+
+# --- from rates to relapse -------------------------------------------------------------------------
+
+
+class _Walk(NamedTuple):
+    """The steps of the solver, and all else that amounts do not move."""
+
+    kind: Kind
+    rows: Callable[..., tuple[Offspring, Array]]
+    steps: Steps
+    growth_steps: np.ndarray  # [step] days, before treatment
+    last: np.ndarray  # [type]
+    immigration: np.ndarray  # [source]
+    start: extinction.Start
+
+    @classmethod
+    def of(cls, problem: Problem, process: Process, rows, start, amounts: np.ndarray) -> "_Walk":
+        """Steps that suit the amounts and some multiples of them."""
+        kind, relapse = Kind.of(process.net), problem.relapse
+        last = extinction.last_chance(relapse, process.net)
+        begin, length = np.asarray(process.start), np.asarray(process.duration)
+        of_cell = jnp.asarray(extinction.hazard(relapse))
+        probes = [amounts * factor for factor in PROBES]
+        counts = np.max(
+            [
+                np.asarray(
+                    _step_counts(kind, *rows(x), jnp.asarray(length), jnp.asarray(last), of_cell)
+                )
+                for x in map(jnp.asarray, probes)
+            ],
+            axis=0,
+        )
+        each = np.arange(len(begin))[:, None]
+        mesh = extinction.mesh(begin, length, each, counts / length, relapse, np.zeros(0), 1.0)
+        steps = extinction.steps_of(mesh, np.asarray(process.kept), relapse)
+        walk = cls(kind, rows, steps, np.zeros(0), last, np.asarray(process.immigration), start)
+        if start.grown is None:
+            return walk
+        p = jax.jit(walk._chance)(jnp.asarray(amounts)).p
+        return walk._replace(growth_steps=detection.durations(start.grown, np.asarray(p)))
+
+    def _chance(self, amounts) -> backward.Chance:
+        law, _ = self.rows(amounts)
+        return backward.chance(
+            self.kind, law, self.steps, jnp.asarray(self.last), jnp.asarray(self.immigration)
+        )
+
+    def value(self, amounts: Float[Array, " entry"]) -> Float[Array, ""]:
+        """ln P(no relapse by the horizon)."""
+        chance, worst = self._chance(amounts), jnp.zeros(())
+        if self.start.grown is None:
+            count = jnp.asarray(self.start.count)
+            possible = jnp.where(count > 0, jnp.minimum(chance.p, 1.0), 0.0)
+            found = jnp.sum(count * jnp.log1p(-possible))
+        else:
+            found, worst = detection.log_none_over(
+                self.start.grown, chance.p, jnp.asarray(self.growth_steps)
+            )
+        is_good = jnp.maximum(chance.error, worst) < ALARM
+        return jnp.where(is_good, found + chance.log_immigration, jnp.nan)
+
+
+@jax.jit
+def _step_counts(kind, law, fastest, duration, last, hazard):
+    return backward.step_counts(kind, law, fastest, duration, last, hazard, TOLERANCE)
