@@ -29,13 +29,13 @@ class Intervals(NamedTuple):
     of_mark: np.ndarray  # [mark] number of intervals before the mark
 
 
-def multiples(step: float, horizon: float) -> np.ndarray:
+def multiples(step: float | int, horizon: float | int) -> np.ndarray:
     """0, step, 2 step, ... and the horizon, in days."""
     count = int(np.floor(horizon / step * (1 + 1e-12)))
     return merge_times(step * np.arange(count + 1), np.array([horizon]))
 
 
-def marks(record: Record, horizon: float) -> Marks:
+def marks(record: Record, horizon: float | int) -> Marks:
     """All days at which the study records something; day 0 and the horizon are records."""
     none = np.zeros(0)
     records = multiples(record.every, horizon)

@@ -51,8 +51,8 @@ EFFORT = {  # of the default suite; all of it under the marker `slow`
     "batches_alone": 0.5,
     "jump": 0.25,
 }
-QUICK = ("birth_death_from_one_founder", "two_types", "luria_delbruck", "switching", "hierarchy",
-         "batch_immigration", "jump", "replicates_are_independent")  # fmt: skip
+QUICK = ("birth_death_from_one_founder", "two_types", "switching", "hierarchy", "jump",
+         "replicates_are_independent")  # fmt: skip
 IN_STEPS = ("migration", "hierarchy_and_both_daughters", "batches_alone")
 LARGE = (1e8, 1e12)
 
@@ -228,7 +228,11 @@ BUSY = scenario(
 
 
 @pytest.mark.parametrize(
-    ("case", "mode"), [(BUSY, 100), (replace(BUSY, both_daughters=True), NEVER)]
+    ("case", "mode"),
+    [
+        (BUSY, 100),
+        pytest.param(replace(BUSY, both_daughters=True), NEVER, marks=pytest.mark.slow),
+    ],
 )
 def test_a_tumor_has_the_same_bits_alone_and_in_any_batch(case, mode):
     """Reliability promise 2: 200 tumors together, 7 of them, and one alone at another place."""

@@ -138,6 +138,7 @@ def test_neutral_mutants_have_the_factor_of_the_closed_form(ratio):
     assert found == pytest.approx(-math.log1p(-ratio) / ratio if ratio else 1.0, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_when_both_daughters_may_mutate_there_are_twice_the_mutants():
     """One mutation, to first order: ln P doubles; M u^2 is nothing."""
     tables = ([0.2, 0.2], [0.1, 0.1], [0.9, 0.1], arrows(2, (0, 1, 1e-9)))

@@ -53,7 +53,9 @@ def by_class(done) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("order", ["from_clones", "from_cells"])
+@pytest.mark.parametrize(
+    "order", ["from_clones", pytest.param("from_cells", marks=pytest.mark.slow)]
+)
 def test_two_engines_one_after_the_other_follow_the_law_of_one_process(order, request):
     """E07 after four days: P(no k-hit cell) for each k, mean and law of the cells without a hit."""
     first, second = request.getfixturevalue(order)

@@ -233,6 +233,7 @@ def test_speeds_are_the_rates_of_one_cell_type_by_type_and_edge_by_edge():
             np.testing.assert_allclose(table[t], row, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 @builders.in_double
 def test_the_type_outside_takes_what_leaves_and_gives_nothing_back():
     """It has no rates and no edges; what enters it is what the whole network sends to lost classes."""

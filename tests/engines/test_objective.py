@@ -158,6 +158,7 @@ def test_crowding_is_refused_with_a_sentence():
         objective.objective(study(stations(crowding="logistic", capacity=1e6), LEVELS))
 
 
+@pytest.mark.slow
 def test_the_solver_can_be_mapped_over_laws_and_differentiated_in_the_rates():
     """dp/db and dp/dd of one type, E01: the closed form by differences; two laws in one call."""
     kind, days, pieces = backward.Kind(1), 10.0, 24

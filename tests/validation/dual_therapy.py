@@ -270,7 +270,7 @@ def _culture(
     yield whole_law(f"law of mutants, {name}", law, np.minimum(seen, 4_001), detect=2 * detect)
 
 
-@declare("E02", "Luria-Delbrueck", LEA, EXACT, "clones")
+@declare("E02", "Luria-Delbrueck", LEA, EXACT, "clones", slow=True)
 def _one_culture(engine: str) -> Iterator[Finding]:
     yield from _culture(engine, "m 2", 2.0, 1.0, 4_000)
 

@@ -85,7 +85,8 @@ def render(rows: Iterable[Row]) -> str:
         own = [r for r in rows if (r.case, r.title) == (name, title)]
         engines = ", ".join(dict.fromkeys(r.engine for r in own))
         passed = sum(r.verdict == "passed" for r in own)
-        counted.append(f"| {name} | {title} | {provenance} | {engines} | {len(own)} | {passed} |")
+        numbers = f"{engines} | {len(own)} | {passed}" if own else "not yet run | |"
+        counted.append(f"| {name} | {title} | {provenance} | {numbers} |")
     parts = ["\n".join(counted), ""]
     for name, group in groupby(cases, key=lambda case: case[0]):
         parts.append(f"## {name}\n")

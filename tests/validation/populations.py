@@ -114,7 +114,7 @@ def _logistic_rows(_engine: str) -> Iterator[Finding]:
     yield close("quasi-stationary sd", 3.375253, math.sqrt(rest.variance), 2e-7)
 
 
-@declare("E14", "logistic growth", NORDEN, EXACT, "clones")
+@declare("E14", "logistic growth", NORDEN, EXACT, "clones", slow=True)
 def _logistic(_engine: str) -> Iterator[Finding]:
     """Event by event, by the station and as a custom law: the whole law of the chain on day 6."""
     law = laws.Logistic(1.0, 0.5, 20).law(10, 6.0)

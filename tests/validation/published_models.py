@@ -101,7 +101,7 @@ def _stopping(_engine: str) -> Iterator[Finding]:
         yield near(f"relapse of patient {row['patient']}", at["relapsed"], relapsed, 0.0)
 
 
-@declare("V06", "CML when therapy stops, all states", HAEHNEL, COMPUTED, "meanfield")
+@declare("V06", "CML when therapy stops, all states", HAEHNEL, COMPUTED, "meanfield", slow=True)
 def _states(_engine: str) -> Iterator[Finding]:
     """To 1e-5: patients are followed from whole cells, the first states are rounded to those."""
     for which, row in enumerate(rows("immune_window")):
