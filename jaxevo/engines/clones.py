@@ -28,6 +28,7 @@ from jaxevo.engines.tumors import GROWN, INTERRUPTED, RUNNING
 from jaxevo.engines.wiring import Rules
 
 TABLE_BYTES = 2**28  # of rates on the device at a time: patients go in groups
+LAWS_PER_GROUP = 1024  # the user may stop the study between groups
 MOST_CELLS = 2.0**53
 LINEAGE_BYTES = 2**30  # a batch with more clones than fit here has no lineage
 
@@ -125,14 +126,14 @@ class _Run:
         )
 
     def groups(self) -> list[range]:
-        """Patients, so many at a time that their rates fit."""
+        """Patients, so many at a time that their rates fit and are made within seconds."""
         net, problem = self.net, self.problem
         numbers = 2 * net.num_types + sum(
             map(len, (net.mutations, net.asymmetric, net.symmetric, net.conversions))
         )
         rows = problem.horizon / min(problem.sync, problem.record.every) + 1
         each = 8 * len(problem.arms) * numbers * rows
-        size = max(1, int(TABLE_BYTES // each))
+        size = max(1, min(int(TABLE_BYTES // each), LAWS_PER_GROUP // len(problem.arms)))
         num = len(problem.models)
         return [range(i, min(i + size, num)) for i in range(0, num, size)]
 
@@ -221,7 +222,10 @@ class _Run:
     def grow(self, patients: range, whole: Whole) -> Grown:
         """From the founders to the size at which treatment starts."""
         problem, rules = self.problem, self.rules(True)
-        processes = [growth_process(problem, p) for p in patients]
+        if self.should_stop():
+            none = np.zeros((0, len(whole.status)))
+            return Grown(whole._replace(status=np.full(len(whole.status), INTERRUPTED)), none, none)
+        processes = [growth_process(problem, p, self.net) for p in patients]
         stack = lambda *x: jnp.asarray(np.stack([np.asarray(y) for y in x]))  # noqa: E731
         process = jax.tree.map(stack, *processes)
         law = np.repeat(np.arange(len(patients)), len(self.replicates))
@@ -284,7 +288,9 @@ class _Run:
         recorder.mark(0, [_counts(b) for b in blocks], rules.width)
         marked, of_mark, placed = 0, np.zeros(0), []
         if len(when.day) > 1:  # else the tumors of day 0 are all that is asked for
-            timeline, process = planned(problem, when, cut_at_doses=False, patients=patients)
+            timeline, process = planned(
+                problem, when, cut_at_doses=False, patients=patients, net=self.net
+            )
             codes = Codes.of(timeline.start)
             of_mark = timeline.of_mark
             placed = self.placed((process, codes, jnp.float64(target)))

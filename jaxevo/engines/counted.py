@@ -8,7 +8,7 @@ from jaxevo.engines.assembly import TUMOR, class_names, drugs, names
 from jaxevo.engines.base import Problem, Trajectory, Variable
 from jaxevo.engines.events import Lineage
 from jaxevo.engines.grid import Marks
-from jaxevo.engines.handover import State
+from jaxevo.engines.handover import State, origins
 from jaxevo.engines.network import Network
 from jaxevo.engines.tumors import EXTINCT, INTERRUPTED, RUNNING
 
@@ -323,23 +323,54 @@ def _clones(problem: Problem, num: int, net: Network, groups) -> dict[str, Varia
 def from_state(start: State, net: Network, num_patients: int) -> tuple[np.ndarray, Lineage]:
     """Counts [origin, type, tumor] and clones of the tumors of a state; its day is day 0.
 
+    Clones of one type and origin become one, which arose when the first of them did and ended when
+    the last did; its parent is the nearest ancestor of another type or origin that the network holds.
+
     Raises:
         ValueError: there is more than one patient.
     """
     if num_patients != 1:
         raise ValueError(f"a state is of one patient, and there are {num_patients}")
-    shape = (2, net.num_types, len(start.tumors))
-    count = np.zeros(shape)
-    born, parent = np.full(shape, np.nan), np.full(shape, -1, np.int32)
-    known = {}
-    if start.lineage is not None:
-        columns = (start.lineage[n].tolist() for n in ("replicate_index", "id", "birth_time"))
-        known = {(r, clone): day for r, clone, day in zip(*columns, strict=True)}
-    for replicate, rows in enumerate(start.tumors):
-        for row in rows:
-            at = (0 if row.is_preexisting else 1, net.type_of(row.genotype, row.site), replicate)
-            count[at] += row.cells
-            day = known.get((replicate, row.clone), start.day) - start.day
-            born[at] = np.fmin(born[at], day)
-    died = np.full(shape, np.nan)
-    return count, Lineage(born, died, parent)  # type: ignore[arg-type]
+    shape = (len(start.tumors), 2 * net.num_types)
+    count, parent = np.zeros(shape), np.full(shape, -1, np.int32)
+    born, died = np.full(shape, np.nan), np.full(shape, np.nan)
+    place = {genotype: i for i, genotype in enumerate(net.genotypes)}
+
+    def named(is_preexisting: bool, genotype: int, site: int) -> int:
+        if genotype not in place:
+            return -1
+        kind = place[genotype] * net.num_sites + site
+        return kind if is_preexisting else net.num_types + kind
+
+    known = origins(start)
+    columns = ("replicate_index", "id", "parent", "is_preexisting", "genotype", "site_index",
+               "birth_time", "end_time")  # fmt: skip
+    rows = list(zip(*(known[name].tolist() for name in columns), strict=True))
+    clones = {(row[0], row[1]): (named(*row[3:6]), row[2]) for row in rows}
+
+    def ancestor(replicate: int, name: int, clone: int) -> int:
+        while (replicate, clone) in clones:
+            found, before = clones[replicate, clone]
+            if found not in (-1, name):
+                return found
+            clone = before
+        return -1
+
+    for replicate, clone, before, *_, birth, end in rows:
+        name = clones[replicate, clone][0]
+        if name >= 0:
+            at = (replicate, name)
+            if not born[at] <= birth - start.day:
+                born[at] = birth - start.day
+                parent[at] = ancestor(replicate, name, before)
+            died[at] = np.fmax(died[at], end - start.day)
+    for replicate, tumor in enumerate(start.tumors):
+        for row in tumor:
+            count[replicate, named(row.is_preexisting, row.genotype, row.site)] += row.cells
+    died[count > 0] = np.nan
+    return _by_origin(count), Lineage(*map(_by_origin, (born, died, parent)))  # type: ignore[arg-type]
+
+
+def _by_origin(x: np.ndarray) -> np.ndarray:
+    """[tumor, clone] as [origin, type, tumor]."""
+    return np.moveaxis(x.reshape(len(x), 2, -1), 0, 2)

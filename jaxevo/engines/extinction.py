@@ -284,6 +284,7 @@ def simulate(
     days = when.day[when.is_record]
     num_patients = len(problem.models)
     num_laws = len(problem.arms) * num_patients
+    net = problem_network(problem)
     found = _Found.empty(num_laws, len(days))
     with jax.enable_x64(True):
         starts: dict[int, Start] = {}
@@ -292,10 +293,10 @@ def simulate(
                 break
             arm, patient = divmod(k, num_patients)
             if patient not in starts:
-                starts[patient] = start_of(problem, patient)
+                starts[patient] = start_of(problem, patient, net)
             single = problem._replace(arms=(problem.arms[arm],))
             _, stacked = planned(
-                single, when, cut_at_doses=True, patients=range(patient, patient + 1)
+                single, when, cut_at_doses=True, patients=range(patient, patient + 1), net=net
             )
             process = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[0]), stacked)
             found.add(k, problem, starts[patient], process, days)
@@ -315,12 +316,11 @@ class Start(NamedTuple):
     grown: Grown | None
 
 
-def start_of(problem: Problem, patient: int) -> Start:
+def start_of(problem: Problem, patient: int, net: Network) -> Start:
     """The founders, or the tumor that has grown from them to the size at which it is treated."""
     if problem.treat_at_cells is not None:
         detection.check(problem)
-    process = jax.tree.map(jnp.asarray, growth_process(problem, patient))
-    net = process.net
+    process = jax.tree.map(jnp.asarray, growth_process(problem, patient, net))
     if problem.treat_at_cells is None:
         count = np.zeros(net.num_types)
         for founder in problem.founders:

@@ -39,7 +39,14 @@ from jaxevo.engines.flow import (
 )
 from jaxevo.engines.grid import marks
 from jaxevo.engines.network import Network
-from jaxevo.engines.process import Process, first_extra, growth_process, planned, speeds_at
+from jaxevo.engines.process import (
+    Process,
+    first_extra,
+    growth_process,
+    planned,
+    problem_network,
+    speeds_at,
+)
 from jaxevo.state import Array
 
 __all__ = [
@@ -95,13 +102,14 @@ def simulate(
     when = marks(problem.record, problem.horizon)
     num_arms, num_patients = len(problem.arms), len(problem.models)
     group = max(1, LAWS_PER_CALL // num_arms)
+    net = problem_network(problem)
     found: list[tuple[range, Edge]] = []
     with jax.enable_x64(True):
         for first in range(0, num_patients, group):
             chosen = range(first, min(first + group, num_patients))
             if should_stop():
                 break
-            timeline, process = planned(problem, when, cut_at_doses=True, patients=chosen)
+            timeline, process = planned(problem, when, cut_at_doses=True, patients=chosen, net=net)
             starts = [_start(problem, process.net, patient) for patient in chosen]
             start = jax.tree.map(lambda *x: jnp.stack(x * num_arms), *starts)
             edges = jax.tree.map(np.asarray, _along(process, start))
@@ -112,7 +120,9 @@ def simulate(
                 done = chosen.stop / num_patients
                 progress(Progress("treatment", problem.horizon, done, cells))
         if not found:
-            timeline, process = planned(problem, when, cut_at_doses=True, patients=range(1))
+            timeline, process = planned(
+                problem, when, cut_at_doses=True, patients=range(1), net=net
+            )
         closure = _closure(process)
     edge = _gathered(found, num_arms, num_patients, process.net, int(when.is_record.sum()))
     root = names(problem, range(1))
@@ -178,7 +188,7 @@ def _start(problem: Problem, net: Network, patient: int) -> Moments:
         extra = np.zeros(0) if custom is None else custom.start
         num_all = (len(count) + len(extra)) * (len(count) <= MAX_TYPES)
         return Moments(jnp.asarray(count), jnp.asarray(extra), jnp.zeros((num_all, num_all)))
-    law = jax.tree.map(jnp.asarray, growth_process(problem, patient))
+    law = jax.tree.map(jnp.asarray, growth_process(problem, patient, net))
     extra = first_extra(law)
     if count.sum() >= cells:
         raise Refused(f"the founders are {count.sum():.0f} cells, no fewer than treat_at_cells")

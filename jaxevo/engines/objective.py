@@ -83,7 +83,7 @@ def objective(problem: Problem, arm: int = 0, patient: int = 0) -> Objective:
                 "the objective needs rates that do not depend on the number of cells: crowding none, "
                 "and a custom law without feedback; extinction itself compares schedules with them"
             )
-        start = extinction.start_of(problem, patient)
+        start = extinction.start_of(problem, patient, process.net)
         rows = jax.jit(_rows(process, model, given))
         doses = [dose.amount_mg for dose in given.doses]
         amounts = np.array([*doses, *(level.level_um for level in given.levels)], float)

@@ -10,6 +10,7 @@ crowding where the engine asks `speeds_at`. A custom law with feedback has no ta
 `drift_at` evaluate it with the counts of the moment.
 """
 
+import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from jaxevo.drug.schedule import Inputs, merge_times
 from jaxevo.engines.base import Arm, Problem, Refused
 from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
 from jaxevo.engines.network import Network, Speeds, class_traits, crowded, network, speeds
-from jaxevo.model import Model, cast
+from jaxevo.model import Model
 from jaxevo.state import Array, Traits
 
 DIGITS = 10  # concentrations that agree to so many digits are tabulated once
@@ -129,7 +130,12 @@ def _union(models: tuple[Model, ...]) -> Model:
 
 
 def planned(
-    problem: Problem, when: Marks, *, cut_at_doses: bool, patients: range | None = None
+    problem: Problem,
+    when: Marks,
+    *,
+    cut_at_doses: bool,
+    patients: range | None = None,
+    net: Network | None = None,
 ) -> tuple[Timeline, Process]:
     """The processes of all arms and patients, stacked on a leading axis law; call under x64.
 
@@ -139,15 +145,14 @@ def planned(
         cut_at_doses: whether a dose ends an interval; if not, rates of the stations are averaged over
             its doses, and intervals end at syncs, marks, jumps, and where a prescribed level changes.
         patients: which patients, default all.
+        net: `problem_network(problem)`, by those who call this often.
     """
-    net = problem_network(problem)
+    net = problem_network(problem) if net is None else net
     chosen = range(len(problem.models)) if patients is None else patients
+    laws = [_Law.of(problem.models[patient], net) for patient in chosen]
     courses: dict = {}
-    plans = []
-    for arm in problem.arms:
-        for patient in chosen:
-            model = problem.models[patient]
-            plans.append(_one(problem, model, net, arm, when, cut_at_doses, courses))
+    arms = range(len(problem.arms))
+    plans = [_one(problem, law, arm, when, cut_at_doses, courses) for arm in arms for law in laws]
     widths = np.max([np.diff(p.before) for p in plans], axis=0, initial=0)
     of_mark = np.concatenate([[0], np.cumsum(widths)]).astype(int)
     rows = max(p.num_rows for p in plans)
@@ -162,15 +167,13 @@ def planned(
     return timeline, stacked
 
 
-def growth_process(problem: Problem, patient: int = 0) -> Process:
+def growth_process(problem: Problem, patient: int = 0, net: Network | None = None) -> Process:
     """One interval of length `sync` without drug: the law of growth before treatment."""
-    net = problem_network(problem)
-    model = problem.models[patient]
-    arm = Arm("growth", ())
+    net = problem_network(problem) if net is None else net
     day = np.array([0.0, problem.sync])
     when = Marks(day, *(np.ones(2, bool),) * 3)
-    short = problem._replace(horizon=problem.sync)
-    plan = _one(short, model, net, arm, when, True, {})
+    short = problem._replace(horizon=problem.sync, arms=(Arm("growth", ()),))
+    plan = _one(short, _Law.of(problem.models[patient], net), 0, when, True, {})
     return _aligned(plan, np.array([0, 1]), plan.num_rows)
 
 
@@ -182,11 +185,28 @@ class _Plan(NamedTuple):
     num_rows: int
 
 
-def _one(problem, model, net, arm, when, cut_at_doses, courses) -> _Plan:
+class _Law(NamedTuple):
+    """What all arms of a patient share."""
+
+    net: Network
+    model: Model
+    cast64: Model
+    traits: Traits
+
+    @classmethod
+    def of(cls, model: Model, net: Network) -> "_Law":
+        is_float = lambda x: np.issubdtype(np.asarray(x).dtype, np.floating)  # noqa: E731
+        cast64 = jax.tree.map(lambda x: np.asarray(x, np.float64) if is_float(x) else x, model)
+        return cls(net, model, cast64, class_traits(cast64, net))
+
+
+def _one(problem, law, arm_index, when, cut_at_doses, courses) -> _Plan:
     """The law of one arm for one patient."""
+    net, model, cast64, traits = law
+    arm = problem.arms[arm_index]
     cuts = [jump.day for jump in arm.jumps if 0 < jump.day < problem.horizon]
     sync_days = merge_times(multiples(problem.sync, problem.horizon), when.day, np.array(cuts))
-    given = _cached_inputs(model, arm, sync_days, courses)
+    given = _cached_inputs(model, arm, arm_index, sync_days, courses)
     custom = model.custom
     has_feedback = custom is not None and (custom.has_feedback or custom.drift is not None)
     edges = given.edges
@@ -194,13 +214,11 @@ def _one(problem, model, net, arm, when, cut_at_doses, courses) -> _Plan:
         changes = [t for level in arm.levels for t in (level.start, level.end)]
         inside = [t for t in changes if 0 < t < problem.horizon]
         edges = merge_times(sync_days, np.array(inside))
-    site = _cached_course(model, arm, given, courses)
+    site = _cached_course(model, arm_index, given, courses)
     if model.custom is None:
         fine, fine_rows = _unique_rows(site)
     else:  # it may read the day
         fine = fine_rows = np.arange(len(site))
-    cast64 = cast(model, jnp.float64)
-    traits = class_traits(cast64, net)
     owner = np.searchsorted(edges[1:], given.edges[1:] - 1e-9)  # coarse interval of every fine one
     length = np.diff(given.edges)
     if has_feedback:
@@ -233,20 +251,19 @@ def _one(problem, model, net, arm, when, cut_at_doses, courses) -> _Plan:
     return _Plan(process, before, num_rows)
 
 
-def _cached_inputs(model, arm, sync_days, courses) -> Inputs:
+def _cached_inputs(model, arm, arm_index, sync_days, courses) -> Inputs:
     """What an arm gives; patients of equal bioavailability are given the same."""
-    key = (arm, *(np.asarray(x).tobytes() for x in (model.molar_mass, model.bioavailability)))
-    key = (*key, sync_days.tobytes())
+    key = (arm_index, *(np.asarray(x).tobytes() for x in (model.molar_mass, model.bioavailability)))
     if key not in courses:
         courses[key] = arm_inputs(model, arm, sync_days)
     return courses[key]
 
 
-def _cached_course(model, arm, given, courses) -> np.ndarray:
+def _cached_course(model, arm_index, given, courses) -> np.ndarray:
     """Concentrations at the sites, [interval, node, site, drug]; equal patients share a course."""
     parts = (model.plasma, model.delivery, model.cellular.transport, model.molar_mass,
              model.bioavailability)  # fmt: skip
-    key = (arm, *(np.asarray(x).tobytes() for x in jax.tree.leaves(parts)))
+    key = (arm_index, *(np.asarray(x).tobytes() for x in jax.tree.leaves(parts)))
     if key not in courses:
         courses[key] = arm_course(model, given).site
     return courses[key]
@@ -256,9 +273,14 @@ def _unique_rows(site: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of intervals with different concentrations, and for every interval which of them."""
     flat = site.reshape(len(site), -1)
     scale = np.maximum(np.abs(flat).max(axis=0, initial=0.0), 1e-300)
-    rounded = np.round(flat / scale, DIGITS)
-    _, first, inverse = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
-    return first, inverse.reshape(-1)
+    return _different(np.round(flat / scale, DIGITS))
+
+
+def _different(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the first of all equal rows, and for every row which of them it equals."""
+    named: dict[bytes, int] = {}
+    of_row = [named.setdefault(row.tobytes(), len(named)) for row in rows + 0.0]  # -0 is 0
+    return np.unique(of_row, return_index=True)[1], np.array(of_row, int)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -282,25 +304,21 @@ def _averaged(model, net, traits, inputs, fine_rows, owner, length):
         parts.append(jax.tree.map(np.asarray, _tabulated(model, net, traits, *now)))
     fine = jax.tree.map(lambda *x: np.concatenate(x), *parts)
     _check(fine)
-    starts = np.searchsorted(owner, np.arange(owner[-1] + 1))
-    parts_of = np.split(np.arange(len(owner)), starts[1:])
-    names: dict[tuple, int] = {}
-    which, weights = [], []
-    for part in parts_of:
-        share = np.round(length[part] / length[part].sum(), 12)
-        mixed: dict[int, float] = {}
-        for row, weight in zip(fine_rows[part], share, strict=True):
-            mixed[int(row)] = mixed.get(int(row), 0.0) + float(weight)
-        name = tuple(sorted((row, round(weight, 11)) for row, weight in mixed.items()))
-        if name not in names:
-            names[name] = len(names)
-            weights.append(mixed)
-        which.append(names[name])
+    share = length / np.bincount(owner, length)[owner]
+    used, pair = np.unique(owner * num_rows + fine_rows, return_inverse=True)
+    owner, row = np.divmod(used, num_rows)
+    place = np.arange(len(used)) - np.searchsorted(owner, owner)  # of a row in its interval
+    mixed = np.zeros((owner[-1] + 1, place.max() + 1, 2))  # row, weight
+    mixed[owner, place] = np.stack([row, np.round(np.bincount(pair, share), 11)], axis=1)
+    first, which = _different(mixed.reshape(len(mixed), -1))
+    mixed = mixed[first]
 
     def mix(leaf: np.ndarray) -> np.ndarray:
-        return np.stack([sum(w * leaf[row] for row, w in mixed.items()) for mixed in weights])
+        weight = lambda k: mixed[:, k, 1].reshape(-1, *(1,) * (leaf.ndim - 1))  # noqa: E731
+        each = (weight(k) * leaf[mixed[:, k, 0].astype(int)] for k in range(mixed.shape[1]))
+        return functools.reduce(np.add, each)
 
-    return jax.tree.map(mix, fine), np.array(which)
+    return jax.tree.map(mix, fine), which
 
 
 def _check(fine: Speeds) -> None:

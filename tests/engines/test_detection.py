@@ -11,6 +11,7 @@ from jaxevo.custom import custom_model
 from jaxevo.drug.schedule import Level
 from jaxevo.engines import extinction
 from jaxevo.engines.base import Arm, Founder, Immigration, Problem, Record, Refused
+from jaxevo.engines.process import problem_network
 from jaxevo.state import Rates
 from tests import laws
 from tests.builders import build
@@ -108,7 +109,7 @@ def resistant(birth: float, death: float, size: float, u: float, mutant: float) 
     model = classes([birth, mutant], [death, death], [1e3, death], arrows(2, (0, 1, u)))
     study = problem(model, size, 1.0)
     with jax.enable_x64(True):
-        grown = extinction.start_of(study, 0)
+        grown = extinction.start_of(study, 0, problem_network(study))
         p = extinction.detection.log_none(grown.grown, jnp.asarray([[0.0, 1.0]]))
     return -math.expm1(float(p[0]))
 

@@ -130,6 +130,34 @@ def test_counts_that_go_on_from_cells_keep_what_arose_before(from_cells):
     assert acquired == {True, False}
 
 
+def test_counts_that_go_on_from_cells_write_their_lineage_on(from_cells):
+    """Clones of one genotype and origin are one: the first birth, the parent's kind, the last end."""
+    first, second = (rows_of(done) for done in from_cells)
+    assert_is_one_tree(second)
+    here = np.isin(first["arm_index"], (0, -1))
+    first = {name: column[here] for name, column in first.items()}
+    kind = ("replicate_index", "genotype", "is_preexisting")
+
+    def births(table, rows) -> dict:
+        found: dict = {}
+        for i in np.flatnonzero(rows):
+            key = tuple(int(table[name][i]) for name in kind)
+            found[key] = min(found.get(key, np.inf), float(table["birth_time"][i]))
+        return found
+
+    expected = births(first, np.ones(len(first["id"]), bool))
+    obtained = births(second, second["birth_time"] <= 0)
+    assert obtained.keys() == expected.keys()
+    assert all(abs(obtained[key] - (expected[key] - 2.0)) < 1e-5 for key in expected)
+    place = {(r, i): g for r, i, g in zip(*(second[n].tolist() for n in (
+        "replicate_index", "id", "genotype")), strict=True)}  # fmt: skip
+    child = (second["parent"] >= 0) & (second["birth_time"] <= 0)
+    steps = {second["genotype"][i] - place[second["replicate_index"][i], second["parent"][i]]
+             for i in np.flatnonzero(child)}  # fmt: skip
+    assert child.any()
+    assert steps <= {0, 1}, "a hit more than its parent, or the same genotype after day 0"
+
+
 def test_a_replicate_goes_on_alike_alone_and_in_the_batch(from_clones):
     """0 differing bits: which other replicates are in the state does not matter."""
     first, second = from_clones
