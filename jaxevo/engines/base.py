@@ -1,10 +1,12 @@
 """What an engine takes and gives: a `Problem` in, a `Trajectory` out, both plain data."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxevo.drug.schedule import Dose, Level
+from jaxevo.host import HostParams
 from jaxevo.model import Model
 
 
@@ -37,13 +39,65 @@ class Jump(NamedTuple):
     gray: float = 0.0
 
 
+class Line(NamedTuple):
+    """A treatment that a policy may choose; its days count from the visit at which it is begun."""
+
+    name: str
+    doses: tuple[Dose, ...] = ()
+    levels: tuple[Level, ...] = ()
+
+
+class Rule(NamedTuple):
+    """A decision at every visit, for ONE tumor: `decide(params, state, seen) -> (state, answer)`.
+
+    `decide` is a pure JAX function, the same object for all studies, so that numbers never recompile.
+    `seen` is an `engines.visits.Seen`: what was observed, nothing else. The answer of a policy is the
+    share of every line that is given until the next visit, [line], >= 0; the answer of a safety rule
+    is a factor on every drug, [drug], >= 0.
+    """
+
+    name: str
+    decide: Callable[[Any, Any, Any], tuple[Any, Any]]
+    start: Any = ()  # a pytree of numbers: the state at day 0
+    params: Any = ()  # a pytree of numbers
+
+
 class Arm(NamedTuple):
-    """One treatment: what is given from day 0 on."""
+    """One treatment: what is given from day 0 on.
+
+    With a policy, `doses` and `levels` are given whatever it decides, and a line as it decides.
+    """
 
     name: str
     doses: tuple[Dose, ...]
     levels: tuple[Level, ...] = ()
     jumps: tuple[Jump, ...] = ()
+    lines: tuple[Line, ...] = ()
+    policy: Rule | None = None
+    safety: Rule | None = None
+
+    @property
+    def decides(self) -> bool:
+        """Whether doses depend on what is observed."""
+        return self.policy is not None or self.safety is not None
+
+
+class Visits(NamedTuple):
+    """When the patient is seen, and what is observed then; None is not observed."""
+
+    every: float = 28.0  # days between visits, from day 0 on
+    scan_every: int = 1  # visits from one measurement of the burden to the next
+    detection_cells: float = 1.0  # a burden below this is seen as 0
+    noise_cv: float = 0.0  # of a measured burden: log-normal, median 1
+    sequencing: float | None = None  # share of cells from which on an alteration is seen
+    composition: float | None = None  # cells of a class from which on it is seen; 0 is perfect
+
+
+class Limits(NamedTuple):
+    """What the body may be given, by drug; None for no limits at all."""
+
+    dose_mg: tuple[float, ...]  # of one administration (label maximum), infinite for none
+    cumulative_mg: tuple[float, ...]  # of all together, infinite for none
 
 
 class Relapse(NamedTuple):
@@ -94,6 +148,9 @@ class Problem(NamedTuple):
     max_alterations: int | None = None  # of a tracked class, beyond a founder; None: all
     exact_below: int = 100  # `clones`: a tumor with fewer cells is followed event by event
     relapse: Relapse = Relapse()
+    visits: Visits | None = None  # needed by arms that decide
+    hosts: tuple[HostParams, ...] = ()  # of each patient; empty: nobody looks at neutrophils
+    limits: Limits | None = None
 
     @property
     def models(self) -> tuple[Model, ...]:
