@@ -6,7 +6,6 @@ Draft of the interface; see the issue.
 import equinox as eqx
 from jaxtyping import Float
 
-from jaxevo.drug.transport import TransportParams
 from jaxevo.state import Array, Scalar
 
 

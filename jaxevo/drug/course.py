@@ -17,12 +17,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxevo.drug import delivery
 from jaxevo.drug.delivery import DeliveryParams, advance_drug, blood_level, site_level
 from jaxevo.drug.plasma import CENTRAL, GUT, NUM_COMPARTMENTS, PlasmaParams, propagator
 from jaxevo.drug.schedule import Inputs
 from jaxevo.drug.transport import TransportParams
+from jaxevo.state import Array
 
 _PANELS = (0.0, 1 / 64, 1 / 8, 1.0)
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(3)
@@ -79,40 +81,105 @@ def _filled(lengths: np.ndarray) -> np.ndarray:
     return np.pad(lengths, (0, (1 << (len(lengths) - 1).bit_length()) - len(lengths)))
 
 
+class Propagators(NamedTuple):
+    """Of ONE patient, where no barrier changes: how amounts move in the time since an interval began."""
+
+    decay: Float[Array, "length time drug n n"]
+    response: Float[Array, "length time drug n n"]
+    fraction: Float[Array, "drug site"]
+    rate: Float[Array, "drug site"]  # 1/day
+
+
+@jax.jit
+def propagators(
+    plasma: PlasmaParams,
+    sites: DeliveryParams,
+    pumps: TransportParams,
+    times: Float[Array, "length time"],
+) -> Propagators:
+    """Propagators of every drug for every time, in days."""
+    fraction, rate = (
+        x.T for x in delivery.all_sites(sites, pumps, jnp.zeros(len(plasma.clearance)))
+    )
+    matrices = jax.vmap(delivery.drug_matrix)(plasma, fraction, rate)
+    each_time = jax.vmap(jax.vmap(propagator, (None, 0)), (None, 0))
+    decay, response = jax.vmap(each_time, (0, None), 2)(matrices, times)
+    return Propagators(decay, response, fraction, rate)
+
+
+class Amounts(NamedTuple):
+    """What enters in each interval, as `schedule.Inputs` has it, all [interval, drug]."""
+
+    gut: Float[Array, "interval drug"]  # umol, at the start
+    blood: Float[Array, "interval drug"]  # umol, at the start
+    infusion: Float[Array, "interval drug"]  # umol/day
+    level: Float[Array, "interval drug"]  # uM
+
+
+def carried(
+    plasma: PlasmaParams,
+    made: Propagators,
+    start: Float[Array, "drug n"],
+    given: Amounts,
+    which: Int[Array, " interval"],
+) -> tuple[Float[Array, "drug n"], Float[Array, "interval node drug"], Float[Array, "..."]]:
+    """Amounts at the end, and concentrations in blood and at the sites at the nodes.
+
+    Args:
+        plasma: of all drugs.
+        made: the last time of each length is the whole interval.
+        start: [drug, n] amounts in plasma (umol) and concentrations at the sites (uM).
+        given: what enters.
+        which: the length of each interval, as a row of `made`.
+    """
+    levels_at, sites_at = jax.vmap(blood_level), jax.vmap(site_level)
+    sources = jax.vmap(delivery.drug_source)
+
+    def interval(state, inputs):
+        (gut, blood_dose, infusion, level), length = inputs
+        state = state.at[:, GUT].add(gut).at[:, CENTRAL].add(blood_dose)
+        source = sources(plasma, made.fraction, made.rate, infusion, level)
+        states = made.decay[length] @ state[:, :, None]
+        states = (states + made.response[length] @ source[:, :, None])[..., 0]
+        return states[-1], states[:-1]
+
+    end, states = jax.lax.scan(interval, start, (given, which))
+
+    def node(state, level):
+        blood = levels_at(plasma, state, level)
+        return blood, sites_at(made.fraction, made.rate, state, blood).T
+
+    blood, site = jax.vmap(jax.vmap(node, (0, None)))(states, given.level)
+    return end, blood, site
+
+
 @jax.jit
 def _steady_course(plasma, sites, pumps, given, times, which):
     """Where no barrier changes: one propagator for each different time since an interval began.
 
     times: [length, node + 1] days, the last the whole interval; which: [interval] length.
     """
-    levels_at, sites_at = jax.vmap(blood_level), jax.vmap(site_level)
-    fraction, rate = (
-        x.T for x in delivery.all_sites(sites, pumps, jnp.zeros(len(plasma.clearance)))
-    )
-    matrices = jax.vmap(delivery.drug_matrix)(plasma, fraction, rate)
-    each_time = jax.vmap(jax.vmap(propagator, (None, 0)), (None, 0))
-    decay, response = jax.vmap(each_time, (0, None), 2)(matrices, times)  # length, node, drug, n, n
-    sources = jax.vmap(delivery.drug_source)
-
-    def interval(state, inputs):
-        (gut, blood_dose, infusion, level), length = inputs
-        state = state.at[:, GUT].add(gut).at[:, CENTRAL].add(blood_dose)
-        source = sources(plasma, fraction, rate, infusion, level)
-        states = decay[length] @ state[:, :, None] + response[length] @ source[:, :, None]
-        return states[-1, :, :, 0], states[:-1, :, :, 0]
-
-    start = jnp.zeros((len(plasma.clearance), matrices.shape[1]))
-    _, states = jax.lax.scan(interval, start, (given, which))
-
-    def node(state, level):
-        blood = levels_at(plasma, state, level)
-        return blood, sites_at(fraction, rate, state, blood).T
-
-    return jax.vmap(jax.vmap(node, (0, None)))(states, given[3])
+    made = propagators(plasma, sites, pumps, times)
+    start = jnp.zeros(made.decay.shape[2:4])
+    return carried(plasma, made, start, Amounts(*given), which)[1:]
 
 
 @jax.jit
 def _course(plasma, sites, pumps, given, durations):
+    num_drugs, num_sites = given[3].shape[1], sites.vessel_distance.shape[0]
+    start = jnp.zeros((num_drugs, NUM_COMPARTMENTS + num_sites))
+    return stepped(plasma, sites, pumps, start, Amounts(*given), durations)[1:]
+
+
+def stepped(
+    plasma: PlasmaParams,
+    sites: DeliveryParams,
+    pumps: TransportParams,
+    start: Float[Array, "drug n"],
+    given: Amounts,
+    durations: Float[Array, "interval step"],
+) -> tuple[Float[Array, "drug n"], Float[Array, "interval node drug"], Float[Array, "..."]]:
+    """The same as `carried` where barriers change: from node to node, then to the interval's end."""
     levels_at = jax.vmap(blood_level)
     sites_at = jax.vmap(site_level)
     carry_drugs = jax.vmap(advance_drug, in_axes=(0, 0, 0, 0, 0, 0, None))
@@ -146,7 +213,5 @@ def _course(plasma, sites, pumps, given, durations):
         state, (blood, site) = jax.lax.scan(node, state, times)
         return state, (blood[:-1], site[:-1])
 
-    num_drugs, num_sites = given[3].shape[1], sites.vessel_distance.shape[0]
-    start = jnp.zeros((num_drugs, NUM_COMPARTMENTS + num_sites))
-    _, (blood, site) = jax.lax.scan(interval, start, (given, durations))
-    return blood, site
+    end, (blood, site) = jax.lax.scan(interval, start, (given, durations))
+    return end, blood, site

@@ -10,49 +10,28 @@ and its time steps are in `counts` and `events`.
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxevo.engines import counted
+from jaxevo.engines.arms import Decided, InAdvance, Part, joined
 from jaxevo.engines.base import Founder, Problem, Refused, Trajectory
+from jaxevo.engines.blocks import Grown, Whole, fetched, padded
 from jaxevo.engines.cells import MAX_GROWTH_DAYS, GrowthError, Progress
-from jaxevo.engines.counts import MAX_ROWS, Codes, grow, new_block, treat
+from jaxevo.engines.counts import MAX_ROWS, grow, new_block
 from jaxevo.engines.events import Lineage, Tumors
 from jaxevo.engines.grid import Marks, marks
 from jaxevo.engines.handover import State
-from jaxevo.engines.process import growth_process, planned, problem_network
+from jaxevo.engines.process import growth_process, problem_network
+from jaxevo.engines.regimen import parts_of
 from jaxevo.engines.tumors import GROWN, INTERRUPTED, RUNNING
 from jaxevo.engines.wiring import Rules
 
 TABLE_BYTES = 2**28  # of rates on the device at a time: patients go in groups
 LAWS_PER_GROUP = 1024  # the user may stop the study between groups
-MOST_CELLS = 2.0**53
 LINEAGE_BYTES = 2**30  # a batch with more clones than fit here has no lineage
-
-
-class Whole(NamedTuple):
-    """All tumors of a group of patients on the host, NumPy; the last axis is the tumor."""
-
-    count: np.ndarray  # [origin, type, tumor]
-    extra: np.ndarray  # [variable, tumor]
-    status: np.ndarray
-    day: np.ndarray
-    births: np.ndarray
-    deaths: np.ndarray
-    arrived: np.ndarray  # cells from outside
-    attempts: np.ndarray
-    lineage: Lineage | None
-
-
-class Grown(NamedTuple):
-    """What growth leaves behind, [patient * replicate] on the last axis."""
-
-    tumors: Whole  # days of its lineage count from day 0, the start of treatment
-    day: np.ndarray  # [row, tumor] of the course, NaN pads
-    cells: np.ndarray  # [row, tumor] -1 pads
 
 
 def simulate(
@@ -116,7 +95,8 @@ class _Run:
         num_arms, num_patients = len(problem.arms), len(problem.models)
         tumors = num_arms * num_patients * len(self.replicates)
         self.has_lineage = tumors * self.net.num_types * 2 * 20 <= LINEAGE_BYTES
-        self.when: Marks = marks(problem.record, problem.horizon)
+        every = None if problem.visits is None else problem.visits.every
+        self.when: Marks = marks(problem.record, problem.horizon, every)
         self.results: list[counted.Group] = []
 
     def rules(self, is_growth: bool) -> Rules:
@@ -163,11 +143,11 @@ class _Run:
                 ),
                 "attempts": whole.attempts[at],
             }
-            past = {k: jnp.asarray(_padded(x, missing, 1), jnp.int32) for k, x in past.items()}
+            past = {k: jnp.asarray(padded(x, missing, 1), jnp.int32) for k, x in past.items()}
             block = block._replace(**past)
             if rules.has_lineage and whole.lineage is not None:
-                parts = (_padded(x[..., at], missing, np.nan) for x in whole.lineage[:2])
-                parent = _padded(np.asarray(whole.lineage.parent)[..., at], missing, -1)
+                parts = (padded(x[..., at], missing, np.nan) for x in whole.lineage[:2])
+                parent = padded(np.asarray(whole.lineage.parent)[..., at], missing, -1)
                 born, died = map(jnp.asarray, parts)
                 lineage = Lineage(born, died, jnp.asarray(parent, jnp.int32))
                 block = block._replace(lineage=lineage)
@@ -262,7 +242,7 @@ class _Run:
             oldest = max(float(np.asarray(b.day).max()) for b in blocks)
             share = self.done + self.share * min(sum(sizes) / (goal * total), 1.0)
             self.progress(Progress("growth", oldest, share, int(sum(sizes))))
-        whole = _fetched(blocks, total, rules)
+        whole = fetched(blocks, total, rules)
         day, cells = _course(courses, whole, total, rules.width)
         age = whole.day
         status = np.where(whole.status == GROWN, RUNNING, INTERRUPTED)
@@ -275,114 +255,27 @@ class _Run:
 
     def treat(self, patients: range, grown: Grown) -> "counted.Group":
         """All arms of a group of patients from day 0 to the horizon."""
-        problem, rules, when = self.problem, self.rules(False), self.when
-        num_arms, each = len(problem.arms), len(patients) * len(self.replicates)
-        whole = _forked(grown.tumors, num_arms)
-        arm = np.repeat(np.arange(num_arms), each)
-        place = np.tile(np.repeat(np.arange(len(patients)), len(self.replicates)), num_arms)
-        law = arm * len(patients) + place
-        replicate = np.tile(np.array(self.replicates), len(patients) * num_arms)
-        blocks = self.blocks(rules, whole, law, np.array(patients)[place], replicate)
-        target = np.inf if problem.stop_at_cells is None else float(problem.stop_at_cells)
-        recorder = counted.Recorder(self.net, when, len(law))
-        recorder.mark(0, [_counts(b) for b in blocks], rules.width)
-        marked, of_mark, placed = 0, np.zeros(0), []
-        if len(when.day) > 1:  # else the tumors of day 0 are all that is asked for
-            timeline, process = planned(
-                problem, when, cut_at_doses=False, patients=patients, net=self.net
-            )
-            codes = Codes.of(timeline.start)
-            of_mark = timeline.of_mark
-            placed = self.placed((process, codes, jnp.float64(target)))
+        when, num_arms = self.when, len(self.problem.arms)
+        parts: list[Part] = []
+        for arms in parts_of(self.problem):
+            kind = Decided if self.problem.arms[arms[0]].decides else InAdvance
+            parts.append(kind(self, arms, patients, grown))
         for m in range(1, len(when.day)):
-            if not self.to_mark(m, of_mark, blocks, placed, rules):
+            if not all(part.to_mark(m) for part in parts):
                 break
-            recorder.mark(m, [_counts(b) for b in blocks], rules.width)
-            marked = m
-            size = int(recorder.total)
             share = self.done + self.share * m / (len(when.day) - 1)
+            size = sum(int(part.recorder.total) for part in parts)
             self.progress(Progress("treatment", float(when.day[m]), share, size))
-        final = _fetched(blocks, len(law), rules)
-        return counted.Group(patients, grown, final, recorder, marked)
-
-    def to_mark(
-        self, m: int, of_mark: np.ndarray, blocks: list, placed: list, rules: Rules
-    ) -> bool:
-        """Run all blocks up to mark `m`; false if the user has stopped the study before."""
-        first, last = int(of_mark[m - 1]), int(of_mark[m])
-        while first < last:
-            if self.should_stop():
-                return False
-            until = min(last, first + self.per_call)
-
-            def work(i, block, first=first, until=until):
-                process, codes, target = placed[i % len(placed)]
-                return treat(rules, block, process, codes, first, until, target)
-
-            blocks[:] = self.run_blocks(blocks, work)
-            first = until
-        return True
+        each = len(patients) * len(self.replicates)
+        final, recorder, watched = joined(parts, num_arms, each)
+        marked = min(part.marked for part in parts)
+        return counted.Group(patients, grown, final, recorder, marked, watched)
 
 
 def _first_extra(problem: Problem, patient: int) -> np.ndarray:
     """The extra variables of a custom law at the start."""
     custom = problem.models[patient].custom
     return np.zeros(0) if custom is None else np.asarray(custom.start, float)
-
-
-def _padded(x, missing: int, blank) -> np.ndarray:
-    """More entries at the end of the last axis."""
-    x = np.asarray(x)
-    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=blank)
-
-
-def _counts(block: Tumors) -> np.ndarray:
-    """Cells of every type, [origin, type, tumor].
-
-    Raises:
-        OverflowError: more cells than float64 counts one by one.
-    """
-    count = np.asarray(block.count)
-    if count.max(initial=0.0) >= MOST_CELLS:
-        raise OverflowError(
-            f"a class has {count.max():.2g} cells, more than the clones engine counts exactly "
-            f"({MOST_CELLS:.2g}); stop tumors earlier (study.stop_at_cells), or crowd them"
-        )
-    return count
-
-
-def _fetched(blocks: list[Tumors], num: int, rules: Rules) -> Whole:
-    """The blocks as one, without their padding."""
-    fields = {
-        name: np.concatenate([np.asarray(getattr(b, name)) for b in blocks], axis=-1)[..., :num]
-        for name in Whole._fields
-        if name != "lineage"
-    }
-    lineage = None
-    if rules.has_lineage:
-        join = lambda *x: np.concatenate([np.asarray(y) for y in x], axis=-1)[..., :num]  # noqa: E731
-        lineage = jax.tree.map(join, *[b.lineage for b in blocks])
-    return Whole(**fields, lineage=lineage)
-
-
-def _forked(whole: Whole, num_arms: int) -> Whole:
-    """Every arm starts from the same cells on day 0; what arises from now on has a row of its own."""
-    tile = lambda x: np.tile(x, (1,) * (x.ndim - 1) + (num_arms,))  # noqa: E731
-    count, lineage = whole.count, whole.lineage
-    if count.shape[0] == 1:
-        count = np.concatenate([count, np.zeros_like(count)])
-        if lineage is not None:
-            none = np.full_like(lineage.born, np.nan)
-            nobody = np.full_like(lineage.parent, -1)
-            filled = (none, none, nobody)
-            lineage = Lineage(*(np.concatenate(x) for x in zip(lineage, filled, strict=True)))
-    if lineage is not None:
-        lineage = jax.tree.map(tile, lineage)
-    zeros = np.zeros(count.shape[-1] * num_arms)
-    return Whole(
-        tile(count), tile(whole.extra), tile(whole.status), zeros, zeros, zeros, zeros,
-        tile(whole.attempts), lineage,
-    )  # fmt: skip
 
 
 def _course(

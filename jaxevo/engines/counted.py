@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxevo.engines import watched
 from jaxevo.engines.assembly import TUMOR, class_names, drugs, names
 from jaxevo.engines.base import Problem, Trajectory, Variable
 from jaxevo.engines.events import Lineage
@@ -11,9 +12,10 @@ from jaxevo.engines.grid import Marks
 from jaxevo.engines.handover import State, origins
 from jaxevo.engines.network import Network
 from jaxevo.engines.tumors import EXTINCT, INTERRUPTED, RUNNING
+from jaxevo.engines.watched import Watched
 
 if TYPE_CHECKING:
-    from jaxevo.engines.clones import Grown, Whole
+    from jaxevo.engines.blocks import Grown, Whole
 
 
 class Recorder:
@@ -58,6 +60,7 @@ class Group(NamedTuple):
     final: "Whole"
     recorder: Recorder
     marked: int  # the last mark that was reached
+    watched: Watched
 
 
 def trajectory(
@@ -70,6 +73,14 @@ def trajectory(
     root |= _outcomes(problem, len(replicates), net, groups, tables)
     if problem.horizon > 0:
         root |= drugs(problem, groups[0].recorder.when)
+    if problem.visits is not None:
+        pairs = list(zip(groups, tables, strict=True))
+        root |= watched.variables(
+            problem, groups[0].recorder.when,
+            lambda name: np.concatenate(
+                [t.shaped(getattr(g.watched, name)) for g, t in pairs], axis=1
+            ),
+        )  # fmt: skip
     root |= _clones(problem, len(replicates), net, groups)
     found = {"": root, "state": _stacked([table.state() for table in tables], STATE)}
     has_lineage = groups[0].final.lineage is not None

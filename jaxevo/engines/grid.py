@@ -18,6 +18,7 @@ class Marks(NamedTuple):
     is_record: np.ndarray  # [mark] burden, sites, classes
     is_clones: np.ndarray  # [mark] sizes of clones
     is_snapshot: np.ndarray  # [mark] every cell
+    is_visit: np.ndarray  # [mark] the patient is seen
 
 
 class Intervals(NamedTuple):
@@ -35,15 +36,18 @@ def multiples(step: float | int, horizon: float | int) -> np.ndarray:
     return merge_times(step * np.arange(count + 1), np.array([horizon]))
 
 
-def marks(record: Record, horizon: float | int) -> Marks:
+def marks(record: Record, horizon: float | int, visit_every: float | None = None) -> Marks:
     """All days at which the study records something; day 0 and the horizon are records."""
     none = np.zeros(0)
+    visits = none
+    if visit_every is not None:
+        visits = visit_every * np.arange(np.floor(horizon / visit_every * (1 + 1e-12)) + 1)
     records = multiples(record.every, horizon)
     clones = multiples(record.clones_every, horizon) if record.clones_every else none
     snapshots = np.asarray(record.snapshot_days, float)
-    day = merge_times(records, clones, snapshots)
+    day = merge_times(records, clones, snapshots, visits)
     near = lambda times: np.array([np.any(np.abs(times - d) < 1e-9) for d in day])  # noqa: E731
-    return Marks(day, near(records), near(clones), near(snapshots))
+    return Marks(day, near(records), near(clones), near(snapshots), near(visits))
 
 
 def arm_inputs(model: Model, arm: Arm, sync_days: np.ndarray) -> Inputs:

@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from jaxevo.engines import flow, moments
 from jaxevo.engines.assembly import class_names, drugs, names
-from jaxevo.engines.base import Problem, Refused, Trajectory, Variable
+from jaxevo.engines.base import Arm, Problem, Refused, Trajectory, Variable
 from jaxevo.engines.cells import MAX_GROWTH_DAYS, Progress
 from jaxevo.engines.flow import (
     Course,
@@ -47,6 +47,9 @@ from jaxevo.engines.process import (
     problem_network,
     speeds_at,
 )
+from jaxevo.engines.regimen import parts_of
+from jaxevo.engines.steered import in_advance, steered
+from jaxevo.engines.watched import Watched, variables
 from jaxevo.state import Array
 
 __all__ = [
@@ -63,6 +66,7 @@ __all__ = [
 ]
 
 EXACT, LINEAR_NOISE, MEANS_ONLY = "exact moments", "linear noise", "exact means"
+ALONG_DECISIONS = "means along the decisions of the mean"
 MAX_TYPES = 256  # with more, covariances are not computed
 LAWS_PER_CALL = 64
 ROOT = ("arm", "patient", "replicate")
@@ -99,47 +103,75 @@ def simulate(
             "meanfield cannot stop a tumor at a size, since an expected course goes on in those "
             "tumors that have not reached it; leave out stop_at_cells, or use cells or clones"
         )
-    when = marks(problem.record, problem.horizon)
+    every = None if problem.visits is None else problem.visits.every
+    when = marks(problem.record, problem.horizon, every)
     num_arms, num_patients = len(problem.arms), len(problem.models)
     group = max(1, LAWS_PER_CALL // num_arms)
     net = problem_network(problem)
     found: list[tuple[range, Edge]] = []
+    watched = Watched.empty(problem, num_arms * num_patients, when)
     with jax.enable_x64(True):
+        closures = [_closure(problem, net, arm) for arm in problem.arms]
         for first in range(0, num_patients, group):
             chosen = range(first, min(first + group, num_patients))
             if should_stop():
                 break
-            timeline, process = planned(problem, when, cut_at_doses=True, patients=chosen, net=net)
-            starts = [_start(problem, process.net, patient) for patient in chosen]
-            start = jax.tree.map(lambda *x: jnp.stack(x * num_arms), *starts)
-            edges = jax.tree.map(np.asarray, _along(process, start))
-            at_marks = jax.tree.map(lambda x: x[:, timeline.of_mark[when.is_record]], edges)  # noqa: B023
+            starts = [_start(problem, net, patient) for patient in chosen]
+            edges: dict[int, Edge] = {}
+            for arms in parts_of(problem):
+                edges |= _part(problem, arms, when, chosen, net, starts, watched)
+            by_arm = [edges[a] for a in range(num_arms)]
+            at_marks = jax.tree.map(lambda *x: np.stack(x)[:, :, when.is_record], *by_arm)
             found.append((chosen, at_marks))
             if progress is not None:
-                cells = int(np.minimum(at_marks.count[:, -1].sum(), 2**62))
+                cells = int(np.minimum(at_marks.count[:, :, -1].sum(), 2**62))
                 done = chosen.stop / num_patients
                 progress(Progress("treatment", problem.horizon, done, cells))
-        if not found:
-            timeline, process = planned(
-                problem, when, cut_at_doses=True, patients=range(1), net=net
-            )
-        closure = _closure(process)
-    edge = _gathered(found, num_arms, num_patients, process.net, int(when.is_record.sum()))
+    edge = _gathered(found, num_arms, num_patients, net, int(when.is_record.sum()))
     root = names(problem, range(1))
-    root |= _sizes(problem, process.net, when.day[when.is_record], edge)
+    root |= _sizes(problem, net, when.day[when.is_record], edge)
     root |= drugs(problem, when)
+    if problem.visits is not None:
+        root |= variables(problem, when, lambda name: getattr(watched, name).reshape(
+            num_arms, num_patients, 1, *getattr(watched, name).shape[1:]))  # fmt: skip
     root["closure"] = Variable(
-        ("arm",), np.array([closure] * num_arms, np.str_), "", "what means and deviations are"
+        ("arm",), np.array(closures, np.str_), "", "what means and deviations are"
     )
     return {"": root}
 
 
-def _closure(process: Process) -> str:
-    if not flow.is_linear(process):
-        return (
-            LINEAR_NOISE if process.net.num_types <= MAX_TYPES else "large population, means only"
-        )
-    return EXACT if process.net.num_types <= MAX_TYPES else MEANS_ONLY
+def _part(problem, arms, when, chosen, net, starts, watched: Watched) -> dict[int, Edge]:
+    """Edges [patient, mark, ...] of arms that can be treated together."""
+    places = [a * len(problem.models) + np.array(chosen) for a in arms]
+    if problem.arms[arms[0]].decides:
+        done = steered(problem, arms[0], when, chosen, net, starts)
+        for whole, part in zip(watched, done.watched, strict=True):
+            whole[places[0]] = part
+        unknown = lambda n: np.full((*done.count.shape[:2], n), np.nan)  # noqa: E731
+        return {arms[0]: Edge(
+            done.count, unknown(1)[..., 0], unknown(_num_classes(net)), unknown(net.num_sites)
+        )}  # fmt: skip
+    some = problem._replace(arms=tuple(problem.arms[a] for a in arms))
+    timeline, process = planned(some, when, cut_at_doses=True, patients=chosen, net=net)
+    start = jax.tree.map(lambda *x: jnp.stack(x * len(arms)), *starts)
+    edges = jax.tree.map(np.asarray, _along(process, start))
+    at_marks = jax.tree.map(lambda x: x[:, timeline.of_mark], edges)
+    shaped = jax.tree.map(lambda x: x.reshape(len(arms), len(chosen), *x.shape[1:]), at_marks)
+    if problem.visits is not None:
+        for i, a in enumerate(arms):
+            own = in_advance(problem, a, when, net, shaped.count[i][:, when.is_visit])
+            for whole, part in zip(watched, own, strict=True):
+                whole[places[i]] = part
+    return {a: jax.tree.map(lambda x: x[i], shaped) for i, a in enumerate(arms)}  # noqa: B023
+
+
+def _closure(problem: Problem, net: Network, arm: Arm) -> str:
+    custom = problem.model.custom
+    has_feedback = custom is not None and (custom.has_feedback or custom.drift is not None)
+    is_few = net.num_types <= MAX_TYPES and not arm.decides
+    if has_feedback or problem.model.sites.crowding != "none":
+        return LINEAR_NOISE if is_few else "large population, means only"
+    return EXACT if is_few else ALONG_DECISIONS if arm.decides else MEANS_ONLY
 
 
 @jax.jit

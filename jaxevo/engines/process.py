@@ -171,7 +171,7 @@ def growth_process(problem: Problem, patient: int = 0, net: Network | None = Non
     """One interval of length `sync` without drug: the law of growth before treatment."""
     net = problem_network(problem) if net is None else net
     day = np.array([0.0, problem.sync])
-    when = Marks(day, *(np.ones(2, bool),) * 3)
+    when = Marks(day, *(np.ones(2, bool),) * 4)
     short = problem._replace(horizon=problem.sync, arms=(Arm("growth", ()),))
     plan = _one(short, _Law.of(problem.models[patient], net), 0, when, True, {})
     return _aligned(plan, np.array([0, 1]), plan.num_rows)
@@ -233,7 +233,7 @@ def _one(problem, law, arm_index, when, cut_at_doses, courses) -> _Plan:
     for jump in arm.jumps:
         if jump.day < problem.horizon:
             at = int(np.argmin(np.abs(edges[:-1] - jump.day)))
-            kept[at] *= _survival(cast64, net, traits, jump)
+            kept[at] *= jump_survival(cast64, net, traits, jump)
     process = Process(
         net=net,
         model=cast64,
@@ -336,7 +336,7 @@ def _check(fine: Speeds) -> None:
             )
 
 
-def _survival(model: Model, net: Network, traits: Traits, jump) -> np.ndarray:
+def jump_survival(model: Model, net: Network, traits: Traits, jump) -> np.ndarray:
     """Probability that a cell of each type survives a jump."""
     alive = np.ones((len(net.genotypes), net.num_sites))
     if jump.gray > 0:

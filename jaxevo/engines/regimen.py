@@ -1,0 +1,317 @@
+"""Regimen: one arm that decides, as tables that a compiled window reads; and a trial of its rules.
+
+Windows from one visit to the next are all cut alike: at every moment at which, in any window, something
+is given or stops. A line's doses are tabulated by the windows since it was begun.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+
+from jaxevo import genotype
+from jaxevo.drug import course
+from jaxevo.drug.course import NODES, Propagators
+from jaxevo.drug.schedule import Dose, Level, inputs, merge_times
+from jaxevo.engines.base import Arm, Problem, Refused, Rule, Visits
+from jaxevo.engines.grid import Marks, multiples
+from jaxevo.engines.network import Network, class_traits
+from jaxevo.engines.process import jump_survival
+from jaxevo.host import HostParams
+from jaxevo.model import Model, cast
+from jaxevo.state import Array, Traits
+
+NEAR = 1e-9  # days
+
+
+class Unobserved(AttributeError):
+    """A rule read what is not observed."""
+
+
+class Seen:
+    """What is known about ONE tumor at a visit; reading anything else raises `Unobserved`.
+
+    Always: `day`, `visit` (0, 1, ..), `share` [line] in force until now, `factor` [drug] that the safety
+    rule answered last, `given_mg` [drug] so far, `burden` (cells at the latest scan, 0 below
+    detection), `is_scan` (whether that was now), `last_scan` (the burden of the scan before, NaN at
+    the first). Where ordered: `neutrophils` (1e9/L), `fractions` [alteration] of cells that carry
+    each alteration, `composition` [class] cells, in the order of `genotypes`.
+    """
+
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str):
+        raise Unobserved(name)
+
+
+class Rules(NamedTuple):
+    """What shapes the program of a window (static)."""
+
+    net: Network
+    visits: Visits
+    policy: Callable | None
+    safety: Callable | None
+    has_feedback: bool
+    is_inhibited: bool  # a pump at a barrier, so that nothing can be tabulated by length
+
+
+class Tables(NamedTuple):
+    """Numbers of one arm. Days of a window count from its visit."""
+
+    amounts: Float[
+        Array, "line window way slot drug"
+    ]  # mg, mg/day, uM; line 0 is the arm's own doses
+    cap: Float[Array, " drug"]  # mg of one administration
+    infusion_cap: Float[Array, "line drug"]  # share of a line's infusions at that
+    cumulative: Float[Array, " drug"]  # mg
+    length: Float[Array, " slot"]  # days
+    which: Int[Array, " slot"]
+    place: Int[Array, "interval most"]  # slots of an interval
+    weight: Float[Array, "interval most"]
+    start: Float[Array, "window interval"]  # day
+    duration: Float[Array, "window interval"]  # days; 0 after the horizon
+    jump: Int[Array, "window interval"]  # position of the jump at its start, -1 for none
+    carries: Float[Array, "class alteration"]  # 1 where the class has the alteration
+    policy: PyTree
+    safety: PyTree
+
+
+class People(NamedTuple):
+    """Numbers of every patient; the first axis is the patient."""
+
+    model: Model
+    traits: Traits
+    made: Propagators | None
+    host: HostParams | None
+    survival: Float[Array, "patient jump type"]
+    immigration: Float[Array, "patient source"]
+
+
+class Plan(NamedTuple):
+    """All that is known about one arm before it starts (NumPy)."""
+
+    rules: Rules
+    tables: Tables
+    people: People
+    num_windows: int
+    num_intervals: int  # of a window
+    of_mark: np.ndarray  # [mark] number of intervals before the mark
+
+
+def plan_of(
+    problem: Problem, arm_index: int, when: Marks, patients: range, net: Network, *, in_steps: bool
+) -> Plan:
+    """One arm that decides, for some patients; call under x64.
+
+    Args:
+        problem: the study.
+        arm_index: which arm.
+        when: marks at which an interval must end.
+        patients: which patients.
+        net: `process.problem_network(problem)`.
+        in_steps: whether rates may be averaged over the doses of a sync interval, as `clones` does.
+
+    Raises:
+        Refused: there are no visits; a rule reads what is not observed, or answers in another shape.
+    """
+    arm, seen_at = problem.arms[arm_index], problem.visits
+    if seen_at is None:
+        raise Refused(f"arm {arm.name!r} decides, and the study has no visits; add [visits]")
+    _check_rules(problem, arm, net)
+    num_windows = max(1, int(np.ceil(problem.horizon / seen_at.every - NEAR)))
+    slots, ends = _cuts(problem, arm, when, in_steps)
+    custom = problem.model.custom
+    has_feedback = custom is not None and (custom.has_feedback or custom.drift is not None)
+    models = [problem.models[p] for p in patients]
+    inhibited = [bool(np.any(np.isfinite(m.cellular.transport.inhibition_ki))
+                      and np.any(m.delivery.barrier_pump > 0)) for m in models]  # fmt: skip
+    length = np.diff(slots)
+    lengths, which = np.unique(np.round(length, course.LENGTH_DIGITS), return_inverse=True)
+    is_inhibited = any(inhibited) or len(lengths) > course.MAX_LENGTHS
+    rules = Rules(
+        net, seen_at, arm.policy and arm.policy.decide, arm.safety and arm.safety.decide,
+        has_feedback, is_inhibited,
+    )  # fmt: skip
+    tables = _tables(problem, arm, net, slots, ends, num_windows)._replace(
+        length=length, which=which.reshape(-1)
+    )
+    people = _people(problem, arm, patients, net, None if is_inhibited else lengths)
+    total = tables.start.size
+    edges = np.append(tables.start.reshape(-1), num_windows * seen_at.every)
+    of_mark = np.minimum(np.searchsorted(edges, when.day - NEAR), total)
+    return Plan(rules, tables, people, num_windows, len(ends) - 1, of_mark)
+
+
+def _check_rules(problem: Problem, arm: Arm, net: Network) -> None:
+    """Try the rules on the shapes of what is observed."""
+    num = {"policy": len(arm.lines), "safety": len(problem.model.names.drugs)}
+    for role in ("policy", "safety"):
+        rule: Rule | None = getattr(arm, role)
+        if rule is None:
+            continue
+        example = _example(problem, arm, net)
+
+        def tried(params, state, values, rule=rule):
+            return rule.decide(params, state, Seen(**values, genotypes=net.genotypes))
+
+        floats = lambda tree: jax.tree.map(jnp.asarray, tree)  # noqa: E731
+        try:
+            state, answer = jax.eval_shape(tried, *map(floats, (rule.params, rule.start)), example)
+        except Unobserved as error:
+            raise Refused(
+                f"{role} {rule.name!r} of arm {arm.name!r} reads {error.args[0]!r}, which is not "
+                f"observed; observed are {', '.join(sorted(example))}"
+            ) from None
+        if jnp.shape(answer) != (num[role],):
+            raise Refused(
+                f"{role} {rule.name!r} of arm {arm.name!r} answers with shape {jnp.shape(answer)}; "
+                f"expected ({num[role]},), one number for each {'line' if role == 'policy' else 'drug'}"
+            )
+        before = jax.tree.map(jnp.shape, rule.start)
+        if jax.tree.structure(state) != jax.tree.structure(rule.start) or (
+            jax.tree.map(jnp.shape, state) != before
+        ):
+            raise Refused(
+                f"{role} {rule.name!r} of arm {arm.name!r} returns a state unlike its start"
+            )
+
+
+def _example(problem: Problem, arm: Arm, net: Network) -> dict[str, Any]:
+    """One tumor's values with the shapes that a rule sees."""
+    num_drugs = len(problem.model.names.drugs)
+    one = jnp.zeros(())
+    values: dict[str, Any] = {
+        "day": one, "visit": jnp.int32(0), "share": jnp.zeros(len(arm.lines)),
+        "factor": jnp.ones(num_drugs), "given_mg": jnp.zeros(num_drugs),
+        "burden": one, "is_scan": jnp.asarray(True), "last_scan": one,
+    }  # fmt: skip
+    seen_at = problem.visits or Visits()
+    if problem.hosts:
+        values["neutrophils"] = one
+    if seen_at.sequencing is not None:
+        values["fractions"] = jnp.zeros(len(problem.model.genome.names))
+    if seen_at.composition is not None:
+        values["composition"] = jnp.zeros(len(net.genotypes))
+    return values
+
+
+def _cuts(problem: Problem, arm: Arm, when: Marks, in_steps: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Where a window is cut: at every dose, and (a part of these) where an interval ends."""
+    every = problem.visits.every if problem.visits else problem.horizon
+
+    def offsets(days) -> np.ndarray:
+        days = np.asarray(days, float)
+        days = days[days < problem.horizon - NEAR]
+        rest = days - every * np.floor(days / every + NEAR)
+        return np.maximum(rest, 0.0)
+
+    def changes(doses: tuple[Dose, ...], levels: tuple[Level, ...]) -> list[float]:
+        times = [t for dose in doses for t in (dose.day, dose.day + dose.duration)]
+        return times + [t for level in levels for t in (level.start, level.end)]
+
+    syncs = np.array([t for t in multiples(problem.sync, every) if t < every - NEAR])
+    rough = [syncs, offsets(when.day), offsets([j.day for j in arm.jumps])]
+    end = problem.horizon - every * np.floor(problem.horizon / every + NEAR)
+    rough.append(np.array([max(end, 0.0)]))
+    given = [(arm.doses, arm.levels), *((line.doses, line.levels) for line in arm.lines)]
+    fine = [offsets(changes(*one)) for one in given]
+    if in_steps and problem.model.custom is None:
+        rough += [offsets(changes((), levels)) for _, levels in given]
+    else:
+        rough += fine
+    close = lambda *parts: np.append(merge_times(np.zeros(1), *parts), every)  # noqa: E731
+    return close(*rough, *fine), close(*rough)
+
+
+def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
+    """Everything but `length` and `which`."""
+    every, num_drugs = problem.visits.every, len(problem.model.names.drugs)
+    first = np.arange(num_windows)[:, None] * every
+    grid = np.append((first + slots[:-1]).reshape(-1), num_windows * every)
+
+    def table(doses, levels) -> np.ndarray:
+        known = inputs(doses, levels, grid, np.full(num_drugs, 1e3), np.ones(num_drugs))
+        ways = [known.blood_dose, known.gut_dose, known.infusion_rate, known.level]
+        return np.stack([x.reshape(num_windows, -1, num_drugs) for x in ways], axis=1)
+
+    given = [(arm.doses, arm.levels), *((line.doses, line.levels) for line in arm.lines)]
+    limits = problem.limits
+    none = np.full(num_drugs, np.inf)
+    cap = none if limits is None else np.asarray(limits.dose_mg, float)
+    largest = np.zeros((len(given), num_drugs))
+    for i, (doses, _) in enumerate(given):
+        for dose in doses:
+            if dose.duration > 0:
+                largest[i, dose.drug] = max(largest[i, dose.drug], dose.amount_mg)
+    owner = np.searchsorted(ends[1:], slots[1:] - NEAR)
+    lists = [np.flatnonzero(owner == i) for i in range(len(ends) - 1)]
+    most = max(map(len, lists))
+    place, weight = np.zeros((len(lists), most), int), np.zeros((len(lists), most))
+    for i, found in enumerate(lists):
+        share = np.diff(slots)[found]
+        place[i, : len(found)], weight[i, : len(found)] = found, share / share.sum()
+    start = np.minimum(first + ends[:-1], problem.horizon)
+    end = np.minimum(first + ends[1:], problem.horizon)
+    jump = np.full(start.shape, -1)
+    for j, what in enumerate(arm.jumps):
+        if what.day < problem.horizon:
+            jump.flat[int(np.argmin(np.abs(start.reshape(-1) - what.day)))] = j
+    levels = np.asarray(genotype.unpack(problem.model.genome, np.array(net.genotypes, np.int64)))
+    params = lambda rule: () if rule is None else rule.params  # noqa: E731
+    return Tables(
+        amounts=np.stack([table(*one) for one in given]),
+        cap=cap,
+        infusion_cap=np.where(largest > 0, cap / np.where(largest > 0, largest, 1.0), np.inf),
+        cumulative=none if limits is None else np.asarray(limits.cumulative_mg, float),
+        length=np.zeros(0),
+        which=np.zeros(0, int),
+        place=place,
+        weight=weight,
+        start=start,
+        duration=end - start,
+        jump=jump,
+        carries=(levels > 0).astype(float),
+        policy=params(arm.policy),
+        safety=params(arm.safety),
+    )
+
+
+def _people(problem, arm, patients, net, lengths) -> People:
+    models = [_float64(problem.models[p]) for p in patients]
+    traits = [class_traits(m, net) for m in models]
+    made = None
+    if lengths is not None:
+        times = np.concatenate([NODES, [1.0]]) * lengths[:, None]
+        made = _stacked([
+            course.propagators(m.plasma, m.delivery, m.cellular.transport, times) for m in models
+        ])  # fmt: skip
+    hosts = None
+    if problem.hosts:
+        hosts = _stacked([_float64(problem.hosts[p % len(problem.hosts)]) for p in patients])
+    survival = np.ones((len(models), max(len(arm.jumps), 1), net.num_types))
+    for i, (model, own) in enumerate(zip(models, traits, strict=True)):
+        for j, what in enumerate(arm.jumps):
+            survival[i, j] = jump_survival(model, net, own, what)
+    rates = np.array([row.events_per_day for row in problem.immigration], float)
+    return People(
+        _stacked(models), _stacked(traits), made, hosts, survival, np.tile(rates, (len(models), 1))
+    )
+
+
+def _float64(tree: PyTree) -> PyTree:
+    return jax.tree.map(np.asarray, cast(tree, jnp.float64))
+
+
+def _stacked(trees: list) -> PyTree:
+    return jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *trees)
+
+
+def parts_of(problem: Problem) -> list[list[int]]:
+    """Arms that can be treated together."""
+    in_advance = [a for a, arm in enumerate(problem.arms) if not arm.decides]
+    alone = [[a] for a, arm in enumerate(problem.arms) if arm.decides]
+    return ([in_advance] if in_advance else []) + alone

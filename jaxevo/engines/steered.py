@@ -1,0 +1,92 @@
+"""Steered: the mean course of an arm whose doses are decided along it, for `meanfield`.
+
+Rules see the expected tumor at every visit, without noise. Where rates and decisions follow the mean
+alone there is no spread to report: deviations are unknown (NaN).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxevo.engines import flow, visits
+from jaxevo.engines.base import Problem, Refused
+from jaxevo.engines.flow import Moments
+from jaxevo.engines.grid import Marks
+from jaxevo.engines.network import Network
+from jaxevo.engines.process import Process
+from jaxevo.engines.regimen import plan_of
+from jaxevo.engines.watched import Watched
+
+
+class Steered(NamedTuple):
+    """Expected counts of every patient at all marks, and what was decided."""
+
+    count: np.ndarray  # [patient, mark, type]
+    watched: Watched
+
+
+@jax.jit
+def _through(process: Process, count, extra):
+    """Through one window: counts at its edges, and counts and extra variables at its end."""
+    along = jax.vmap(flow.course)(process, count, extra)
+    return along.count, along.count[:, -1], along.extra[:, -1]
+
+
+def steered(
+    problem: Problem, arm: int, when: Marks, patients: range, net: Network, starts: list[Moments]
+) -> Steered:
+    """One arm that decides; call under x64.
+
+    Raises:
+        Refused: scans are noisy, or what `regimen.plan_of` refuses.
+    """
+    if problem.visits is not None and problem.visits.noise_cv > 0:
+        raise Refused(
+            "meanfield has no dice, and scans are noisy; choose noise_cv = 0, or the clones engine"
+        )
+    single = problem._replace(arms=(problem.arms[arm],))
+    plan = plan_of(single, 0, when, patients, net, in_steps=False)
+    tables, people = jax.tree.map(jnp.asarray, (plan.tables, plan.people))
+    num = len(patients)
+    place = jnp.arange(num, dtype=jnp.int32)
+    nothing = jnp.zeros(num, jnp.uint32)
+    who = (place, (nothing, nothing))
+    care = visits.begin(single.arms[0], plan, num, np.arange(num))
+    count = jnp.stack([start.count for start in starts])
+    extra = jnp.stack([start.extra for start in starts])
+    watched = Watched.empty(problem, num, when)
+    everyone = slice(0, num)
+    parts = [count[:, None]]
+    for window in range(plan.num_windows):
+        see(watched, problem, net, count, window)
+        care, process, row = visits.visit(
+            plan.rules, tables, people, care, count.T, who, jnp.int32(window)
+        )
+        visits.refuse_wrong(single.arms[0], row, num)
+        watched.write(everyone, plan, window, care, row)
+        edges, count, extra = _through(process, count, extra)
+        parts.append(edges[:, 1:])
+    if int(when.is_visit.sum()) > plan.num_windows:
+        see(watched, problem, net, count, plan.num_windows)
+    edges = np.concatenate([np.asarray(part) for part in parts], axis=1)
+    return Steered(edges[:, plan.of_mark], watched)
+
+
+def see(watched: Watched, problem: Problem, net: Network, count, number: int) -> None:
+    """Write down the scan of a visit; `count` is [patient, type]."""
+    seen_at = problem.visits
+    if seen_at is None or number % seen_at.scan_every:
+        return
+    cells = np.asarray(count)[:, : net.num_inside].sum(axis=1)
+    watched.burden[:, number] = np.where(cells >= seen_at.detection_cells, cells, 0.0)
+
+
+def in_advance(problem: Problem, arm: int, when: Marks, net: Network, count: np.ndarray) -> Watched:
+    """What is observed of an arm that does not decide; `count` is [patient, visit, type]."""
+    found = Watched.empty(problem, len(count), when)
+    for number in range(count.shape[1]):
+        see(found, problem, net, count[:, number], number)
+    found.write_in_advance(slice(0, len(count)), problem.arms[arm], when, problem.horizon)
+    return found

@@ -1,0 +1,302 @@
+"""Visits: arms whose doses depend on what the physician sees.
+
+Time runs in windows from one visit to the next, all cut alike, so that one compiled program serves
+them all. At a visit every tumor is observed (`Seen`, nothing else reaches a rule), the policy answers
+with the share of every line and the safety rule with a factor on every drug, both for one tumor, under
+`vmap`; then the drugs given until the next visit go their journey from what the blood still holds, the
+marrow follows, and the rates of every type are averaged: a `Process` of one window for each tumor,
+which an engine reads as any other.
+
+    amount(drug) = factor(drug) (doses of the arm + sum over lines of share(line) doses(line)),
+
+the days of a line counted from the visit at which its share rose from 0. An administration is cut to
+the label maximum, and what exceeds the cumulative limit is not given.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int, PyTree
+
+from jaxevo import host
+from jaxevo.drug import course
+from jaxevo.drug.course import NODES, WEIGHTS, Amounts
+from jaxevo.drug.plasma import NUM_COMPARTMENTS
+from jaxevo.engines.base import Arm, Refused, Visits
+from jaxevo.engines.network import speeds
+from jaxevo.engines.process import Process
+from jaxevo.engines.regimen import People, Plan, Rules, Seen, Tables
+from jaxevo.engines.sampling import Words, expm1_64, threefry, uniform64, upper_quantile
+from jaxevo.host import HostState
+from jaxevo.state import Array, Scalar
+
+SCAN = 0xFFFFFFFF  # purpose of the words of measurement noise
+BLOOD, GUT, INFUSION, LEVEL = 0, 1, 2, 3  # ways in, as rows of a table
+
+
+class Care(NamedTuple):
+    """What is remembered of every tumor from one visit to the next; the first axis is the tumor."""
+
+    drugs: Float[Array, "tumor drug n"]  # amounts in plasma, umol; concentrations at sites, uM
+    marrow: HostState | None
+    policy: PyTree
+    safety: PyTree
+    since: Int[Array, "tumor line"]  # windows since each line was begun
+    share: Float[Array, "tumor line"]
+    factor: Float[Array, "tumor drug"]
+    given: Float[Array, "tumor drug"]  # mg
+    burden: Float[Array, " tumor"]  # at the latest scan
+    last_scan: Float[Array, " tumor"]
+
+
+class Row(NamedTuple):
+    """What one visit writes down."""
+
+    share: Float[Array, "tumor line"]
+    factor: Float[Array, "tumor drug"]
+    given: Float[Array, "tumor drug"]  # mg, up to the next visit
+    before: Float[Array, " tumor"]  # neutrophils at the visit, 1e9/L; NaN where nobody looks
+    neutrophils: Float[Array, "tumor interval"]  # the same at the end of every interval
+    is_wrong: Bool[Array, " tumor"]  # an answer or a rate that cannot be
+
+
+def begin(arm: Arm, plan: Plan, num: int, patient: np.ndarray) -> Care:
+    """Before the first visit: `num` tumors, of these patients (positions in `plan.people`)."""
+    num_drugs, num_sites = plan.tables.amounts.shape[-1], plan.rules.net.num_sites
+    tile = lambda x: jnp.broadcast_to(jnp.asarray(x), (num, *np.shape(x))) + 0  # noqa: E731
+    start = lambda rule: () if rule is None else jax.tree.map(tile, rule.start)  # noqa: E731
+    marrow = None
+    if plan.people.host is not None:
+        own = jax.tree.map(lambda x: jnp.asarray(x)[patient], plan.people.host)
+        marrow = jax.vmap(host.start)(own)
+    num_lines = plan.tables.amounts.shape[0] - 1
+    return Care(
+        drugs=jnp.zeros((num, num_drugs, NUM_COMPARTMENTS + num_sites)),
+        marrow=marrow,
+        policy=start(arm.policy),
+        safety=start(arm.safety),
+        since=jnp.zeros((num, num_lines), jnp.int32),
+        share=jnp.zeros((num, num_lines)),
+        factor=jnp.ones((num, num_drugs)),
+        given=jnp.zeros((num, num_drugs)),
+        burden=jnp.full(num, jnp.nan),
+        last_scan=jnp.full(num, jnp.nan),
+    )
+
+
+# --- a visit ---------------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames="rules")
+def visit(
+    rules: Rules,
+    tables: Tables,
+    people: People,
+    care: Care,
+    count: Float[Array, "type tumor"],
+    who: tuple[Int[Array, " tumor"], tuple[Words, Words]],
+    window: Int[Array, ""],
+) -> tuple[Care, Process, Row]:
+    """See every tumor, decide, and work out its law until the next visit.
+
+    Args:
+        rules, tables, people: of the plan.
+        care: what is remembered.
+        count: [type, tumor] cells now.
+        who: position of each tumor's patient, and its random words.
+        window: number of the visit, from 0.
+
+    Returns:
+        What is remembered after the window, the law of the window (leading axis tumor), what to
+        write down.
+    """
+    patient, key = who
+    day = tables.start[window, 0]
+    scan, is_scan = scanned(rules.visits, count[: rules.net.num_inside], key, day, window)
+    burden = jnp.where(is_scan, scan, care.burden)
+    last = jnp.where(is_scan, care.burden, care.last_scan)
+    care = care._replace(burden=burden, last_scan=last)
+    fixed = {"day": day, "visit": window, "is_scan": is_scan}
+    observed = _observed(rules, tables, care, count)
+
+    def one(memory, values):
+        seen = Seen(**values, **fixed, genotypes=rules.net.genotypes)
+        policy, share = memory.policy, memory.share
+        if rules.policy is not None:
+            policy, share = rules.policy(tables.policy, policy, seen)
+        safety, factor = memory.safety, memory.factor
+        if rules.safety is not None:
+            safety, factor = rules.safety(tables.safety, safety, seen)
+        return policy, jnp.asarray(share, float), safety, jnp.asarray(factor, float)
+
+    policy, share, safety, factor = jax.vmap(one)(care, observed)
+    is_wrong = ~(_fine(share) & _fine(factor))
+    goes_on = (share > 0) & (care.share > 0)
+    since = jnp.where(goes_on, care.since + 1, 0)
+    own = jax.tree.map(lambda x: jnp.asarray(x)[patient], people)
+    after = care._replace(policy=policy, safety=safety, since=since, share=share, factor=factor)
+    walk = partial(_window, rules, tables, window)
+    after, process, neutrophils, is_odd = jax.vmap(walk)(after, own)
+    before = jnp.full(len(patient), jnp.nan) if care.marrow is None else care.marrow.circulating
+    row = Row(share, factor, after.given, before, neutrophils, is_wrong | is_odd)
+    return after, process, row
+
+
+def _fine(answer: Float[Array, "tumor n"]) -> Bool[Array, " tumor"]:
+    return jnp.all(jnp.isfinite(answer) & (answer >= 0), axis=1)
+
+
+def scanned(
+    visits: Visits,
+    count: Float[Array, "type tumor"],
+    key: tuple[Words, Words],
+    day: Scalar,
+    number: Int[Array, ""],
+) -> tuple[Float[Array, " tumor"], Bool[Array, ""]]:
+    """The burden as a scan on that day shows it, and whether the visit has a scan.
+
+    Noise is log-normal with median 1, the same for every arm of a patient and replicate.
+    """
+    cells = jnp.sum(count, axis=0)
+    if visits.noise_cv > 0:
+        whole = jnp.floor(day)
+        part = jnp.minimum(jnp.rint((day - whole) * 2.0**32), 2.0**32 - 1).astype(jnp.uint32)
+        today = threefry(key, (whole.astype(jnp.uint32) + jnp.uint32(2**31), part))
+        words = threefry(today, (jnp.uint32(SCAN), jnp.uint32(0)))
+        sigma = np.sqrt(np.log1p(visits.noise_cv**2))
+        cells = cells * (1 + expm1_64(sigma * upper_quantile(uniform64(words))))
+    seen = jnp.where(cells >= visits.detection_cells, cells, 0.0)
+    return seen, number % visits.scan_every == 0
+
+
+def _observed(rules: Rules, tables: Tables, care: Care, count) -> dict[str, Array]:
+    """Values of every tumor that a rule may read; the first axis is the tumor."""
+    values = {"share": care.share, "factor": care.factor, "given_mg": care.given,
+              "burden": care.burden, "last_scan": care.last_scan}  # fmt: skip
+    if care.marrow is not None:
+        values["neutrophils"] = care.marrow.circulating
+    net, visits = rules.net, rules.visits
+    by_class = jnp.sum(count[: net.num_inside].reshape(-1, net.num_sites, count.shape[-1]), axis=1)
+    if visits.sequencing is not None:
+        total = jnp.maximum(jnp.sum(by_class, axis=0), 1.0)
+        share = [jnp.sum(by_class * column[:, None], axis=0) / total
+                 for column in jnp.asarray(tables.carries).T]  # fmt: skip
+        found = jnp.stack(share, axis=1) if share else jnp.zeros((count.shape[-1], 0))
+        values["fractions"] = jnp.where(found >= visits.sequencing, found, 0.0)
+    if visits.composition is not None:
+        values["composition"] = jnp.where(by_class >= visits.composition, by_class, 0.0).T
+    return values
+
+
+def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
+    """Drugs, marrow and rates of ONE tumor until the next visit."""
+    model, length = own.model, jnp.asarray(tables.length)
+    mg, level = _given(tables, window, care)
+    total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * length[:, None]
+    umol = 1e3 / model.molar_mass
+    given = Amounts(
+        mg[GUT] * umol * model.bioavailability, mg[BLOOD] * umol, mg[INFUSION] * umol, level
+    )
+    if own.made is not None:
+        drugs, blood, site = course.carried(model.plasma, own.made, care.drugs, given, tables.which)
+    else:
+        steps = np.diff(np.concatenate([[0.0], NODES, [1.0]]))
+        drugs, blood, site = course.stepped(
+            model.plasma, model.delivery, model.cellular.transport, care.drugs, given,
+            length[:, None] * steps,
+        )  # fmt: skip
+    marrow, neutrophils = _marrow(tables, care, own, blood)
+    slot_day = tables.start[window, 0] + jnp.cumsum(length) - length
+    process, is_odd = _process(rules, tables, window, own, site, slot_day)
+    after = care._replace(drugs=drugs, marrow=marrow, given=care.given + jnp.sum(total, axis=0))
+    return after, process, neutrophils, is_odd
+
+
+def _given(tables: Tables, window, care: Care):
+    """What enters in every slot: [way, slot, drug] in mg or mg/day, and levels [slot, drug], uM."""
+    at = jnp.concatenate([jnp.asarray(window)[None], care.since])
+    entry = jnp.asarray(tables.amounts)[jnp.arange(len(at)), at]  # line, way, slot, drug
+    share = jnp.concatenate([jnp.ones(1), care.share])[:, None] * care.factor[None, :]
+    cap = jnp.asarray(tables.cap)
+    bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap)
+    limited = jnp.minimum(share, jnp.asarray(tables.infusion_cap))
+    infusion = limited[:, None, :] * entry[:, INFUSION]
+    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0)
+    level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
+    total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
+    before = jnp.cumsum(total, axis=0) - total
+    allowed = jnp.clip(jnp.asarray(tables.cumulative) - care.given - before, 0.0, total)
+    kept = jnp.where(total > 0, allowed / jnp.where(total > 0, total, 1.0), 1.0)
+    return mg * kept[None], level
+
+
+def _marrow(tables: Tables, care: Care, own: People, blood):
+    """The marrow at the end, and neutrophils at the end of every interval."""
+    num_intervals = tables.place.shape[0]
+    if own.host is None or care.marrow is None:
+        return care.marrow, jnp.zeros(num_intervals)
+    params, pumps = own.host, own.model.cellular.transport
+
+    def slot(state: HostState, at):
+        state = host.advance(params, pumps, state, *at)
+        return state, state.circulating
+
+    state, circulating = jax.lax.scan(slot, care.marrow, (blood, jnp.asarray(tables.length)))
+    return state, circulating[jnp.max(jnp.asarray(tables.place), axis=1)]
+
+
+def _process(rules: Rules, tables: Tables, window, own: People, site, slot_day):
+    """The law of one tumor in one window, and whether a rate cannot be."""
+    net, model = rules.net, own.model
+    table = concentration = None
+    is_odd = jnp.asarray(False)
+    if rules.has_feedback:
+        concentration = site
+    else:
+
+        def averaged(at):
+            drug, start, length = at
+            days = start + length * jnp.asarray(NODES)
+            return speeds(model, net, own.traits, drug, jnp.asarray(WEIGHTS), days)
+
+        fine = jax.lax.map(averaged, (site, slot_day, jnp.asarray(tables.length)))
+        place, weight = jnp.asarray(tables.place), jnp.asarray(tables.weight)
+
+        def mix(leaf):
+            wide = lambda k: weight[:, k].reshape(-1, *(1,) * (leaf.ndim - 1))  # noqa: E731
+            return sum(wide(k) * leaf[place[:, k]] for k in range(place.shape[1]))
+
+        table = jax.tree.map(mix, fine)
+        odd = [jnp.any(~(jnp.isfinite(x) & (x >= 0))) for x in jax.tree.leaves(table)]
+        is_odd = jnp.any(jnp.stack(odd))
+    jump = jnp.asarray(tables.jump)[window]
+    kept = jnp.where((jump >= 0)[:, None], own.survival[jnp.maximum(jump, 0)], 1.0)
+    process = Process(
+        net=net,
+        model=model,
+        traits=own.traits,
+        start=jnp.asarray(tables.start)[window],
+        duration=jnp.asarray(tables.duration)[window],
+        which=jnp.arange(tables.place.shape[0], dtype=jnp.int32),
+        speeds=table,
+        concentration=concentration,
+        kept=kept,
+        immigration=own.immigration,
+    )
+    return process, is_odd
+
+
+def refuse_wrong(arm: Arm, row: Row, num: int) -> None:
+    """Raise if a rule has answered what cannot be given to one of the first `num` tumors.
+
+    Raises:
+        Refused: an answer or a rate is negative, infinite or not a number.
+    """
+    if np.any(np.asarray(row.is_wrong)[:num]):
+        raise Refused(
+            f"arm {arm.name!r}: a rule answered, or the model gave, a negative number, infinity or "
+            "not a number; expected shares, factors and rates from 0 on"
+        )

@@ -1,0 +1,112 @@
+"""Watched: what was observed and decided at the visits, from the engines to a trajectory."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxevo.drug.schedule import Dose
+from jaxevo.engines.assembly import TUMOR
+from jaxevo.engines.base import Arm, Problem, Variable
+from jaxevo.engines.grid import Marks
+from jaxevo.engines.regimen import Plan
+from jaxevo.engines.visits import Care, Row
+
+
+class Watched(NamedTuple):
+    """What was observed and decided, [tumor, visit, ...]; NaN where nothing was."""
+
+    burden: np.ndarray  # cells, at visits with a scan
+    share: np.ndarray  # [.., line]
+    factor: np.ndarray  # [.., drug]
+    given: np.ndarray  # [.., drug] mg, until the next visit
+    neutrophils: np.ndarray  # [tumor, mark] 1e9/L
+    lowest: np.ndarray  # [tumor] 1e9/L
+    grade_days: np.ndarray  # [tumor, grade]
+
+    @classmethod
+    def empty(cls, problem: Problem, num: int, when: Marks) -> "Watched":
+        """Nothing yet."""
+        lines = max((len(arm.lines) for arm in problem.arms), default=0)
+        drugs, visits = len(problem.model.names.drugs), int(when.is_visit.sum())
+        nan = lambda *shape: np.full((num, *shape), np.nan)  # noqa: E731
+        return cls(
+            nan(visits), nan(visits, lines), nan(visits, drugs), nan(visits, drugs),
+            nan(len(when.day)), nan(), nan(5),
+        )  # fmt: skip
+
+    def write(self, here: slice, plan: Plan, window: int, care: Care, row: Row) -> None:
+        """Keep what was decided in a window, of the tumors at these places."""
+        known = lambda x: np.asarray(x)[: here.stop - here.start]  # noqa: E731
+        share = known(row.share)
+        self.share[here, window, : share.shape[1]] = share
+        self.factor[here, window] = known(row.factor)
+        self.given[here, window] = known(row.given)
+        if care.marrow is None:
+            return
+        first = window * plan.num_intervals
+        end = plan.of_mark - first
+        (marks,) = np.nonzero((end > 0) & (end <= plan.num_intervals))
+        if window == 0:
+            self.neutrophils[here, 0] = known(row.before)
+        self.neutrophils[here, marks] = known(row.neutrophils)[:, end[marks] - 1]
+        self.lowest[here] = known(care.marrow.lowest)
+        self.grade_days[here] = known(care.marrow.grade_days)
+
+    def write_in_advance(self, here: slice, arm: Arm, when: Marks, horizon: float) -> None:
+        """Keep what an arm gives that does not decide."""
+        (visits,) = np.nonzero(when.is_visit)
+        ends = np.append(when.day[visits][1:], horizon)
+        self.given[here] = given_by(arm.doses, ends, self.given.shape[-1])
+
+
+def given_by(doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int) -> np.ndarray:
+    """Amount of every drug given before each day, mg, [day, drug]."""
+    total = np.zeros((len(days), num_drugs))
+    for dose in doses:
+        since = days - dose.day
+        share = since > 0 if dose.duration <= 0 else np.clip(since / dose.duration, 0, 1)
+        total[:, dose.drug] += dose.amount_mg * share
+    return total
+
+
+def variables(
+    problem: Problem, when: Marks, joined: Callable[[str], np.ndarray]
+) -> dict[str, Variable]:
+    """Arrays of a trajectory; `joined` gives a field of `Watched` as [arm, patient, replicate, ..]."""
+    seen = (*TUMOR, "visit")
+    lines = max((len(arm.lines) for arm in problem.arms), default=0)
+    named = [[line.name for line in arm.lines] for arm in problem.arms]
+    found = {
+        "visit": Variable(("visit",), when.day[when.is_visit], "d", "day of the visit"),
+        "scan_burden": Variable(
+            seen, joined("burden"), "cells", "burden as seen, 0 below detection, NaN without a scan"
+        ),
+        "given_mg": Variable(
+            (*seen, "drug"), joined("given"), "mg", "amount given before the next visit"
+        ),
+    }
+    if lines:
+        found["line_name"] = Variable(
+            ("arm", "line"), np.array([x + [""] * (lines - len(x)) for x in named], np.str_), "",
+            "treatments that a policy chooses among",
+        )  # fmt: skip
+        found["line_share"] = Variable(
+            (*seen, "line"), joined("share"), "1", "share of each line until the next visit"
+        )
+    if any(arm.safety for arm in problem.arms):
+        found["drug_factor"] = Variable(
+            (*seen, "drug"), joined("factor"), "1", "factor of the safety rule until the next visit"
+        )
+    if problem.hosts:
+        course = joined("neutrophils")[..., when.is_record]
+        found |= {
+            "neutrophils": Variable((*TUMOR, "time"), course, "1e9/L", "circulating neutrophils"),
+            "lowest_neutrophils": Variable(
+                TUMOR, joined("lowest"), "1e9/L", "smallest count of neutrophils"
+            ),
+            "grade_days": Variable(
+                (*TUMOR, "grade"), joined("grade_days"), "d", "days in each CTCAE grade, 0 to 4"
+            ),
+        }
+    return found
