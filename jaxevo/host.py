@@ -156,7 +156,8 @@ def course(
     """The marrow at the start and after every interval: leading axis interval + 1."""
 
     def interval(now, given):
-        after = advance(params, pumps, now, *given, longest)
+        levels, length = given
+        after = advance(params, pumps, now, levels, length, longest)
         return after, after
 
     first = start(params)
@@ -169,18 +170,16 @@ def _step(
 ) -> HostState:
     """One Runge-Kutta step under a held effect.
 
-    P is carried as the logarithm of its change, so that it stays positive whatever E.
+    P is carried as the logarithm of its change, y_0, so that it stays positive whatever E.
     """
     rate = 4 / params.transit_days
 
     def change(y: Float[Array, " 5"]) -> Float[Array, " 5"]:
-        grown, transit, circulating = y[0], y[1:4], y[4]
-        seen = jnp.maximum(circulating, FEWEST * params.baseline)
-        signal = (params.baseline / seen) ** params.feedback
+        circulating = jnp.maximum(y[4:], FEWEST * params.baseline)
+        signal = (params.baseline / circulating) ** params.feedback
         growth = gain * (1 - loss) * signal - 1
-        arriving = jnp.stack([state.proliferating * jnp.exp(grown), *(gain * transit)])
-        leaving = jnp.stack([*(gain * transit), circulating])
-        return rate * jnp.concatenate([growth[None], arriving - leaving])
+        flow = jnp.concatenate([state.proliferating * jnp.exp(y[:1]), gain * y[1:4], y[4:]])
+        return rate * jnp.concatenate([growth, flow[:-1] - flow[1:]])
 
     before = jnp.stack([jnp.zeros_like(state.circulating), *state.transit, state.circulating])
     first = change(before)
