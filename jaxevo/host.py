@@ -80,8 +80,8 @@ def start(params: HostParams) -> HostState:
 
 def grade(neutrophils: Float[Array, "*any"]) -> Int[Array, "*any"]:
     """CTCAE grade 0..4 of neutrophil counts in 1e9/L."""
-    is_below = neutrophils[..., None] < jnp.asarray(GRADE_LIMITS, neutrophils.dtype)
-    return jnp.sum(is_below, axis=-1, dtype=jnp.int32)
+    is_below = jnp.stack([neutrophils < limit for limit in GRADE_LIMITS])
+    return jnp.sum(is_below, axis=0, dtype=jnp.int32)
 
 
 def marrow_level(

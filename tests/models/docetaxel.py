@@ -23,7 +23,20 @@ VOLUME = 7.4  # L
 MOLAR_MASS = 808.0  # g/mol
 MARROW = {"baseline": 5.05, "transit_hours": 88.7, "feedback": 0.161, "slope": 8.58}  # 1e9/L, 1/uM
 
+SOON = [
+    0.0,
+    1 / 24,
+    1 / 4,
+    *np.geomspace(1 / 1440, 1, 20),
+]  # days after a dose: half of it is gone in 5 min
+
 _course = jax.jit(host.course, static_argnums=4)
+
+
+def syncs(last: float, *doses: float) -> np.ndarray:
+    """Whole days up to `last`, and after each dose intervals that grow from a minute to hours."""
+    close = [day + soon for day in doses for soon in SOON]
+    return np.unique(np.concatenate([np.arange(last + 1), close]))
 
 
 def counts(

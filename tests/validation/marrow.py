@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxevo.selftest.case import COMPUTED, Finding, close, near
-from tests.models.docetaxel import counts
+from tests.models.docetaxel import counts, syncs
 from tests.validation.registry import declare
 
 FRIBERG = "Friberg et al. 2002, doi:10.1200/JCO.2002.02.140"
@@ -14,7 +14,6 @@ ROWS = (("180 mg bolus", 180.0, 0.0, 0.89623, 7.554),
         ("180 mg in 1 h", 180.0, HOUR, 0.89625, 7.571),
         ("135 mg in 1 h", 135.0, HOUR, 1.35374, 7.267))  # fmt: skip
 ON_DAYS = {6: 1.1142, 9: 1.0617, 13: 3.1816, 16: 5.2939, 20: 6.2780}  # after the bolus
-WHOLE_DAYS, ALL_HOURS = np.arange(22.0), HOUR * np.arange(12 * 24 + 1)
 
 
 def crossing(day: np.ndarray, count: np.ndarray, level: float) -> float:
@@ -34,11 +33,13 @@ def turning(day: np.ndarray, count: np.ndarray) -> float:
 
 @declare("V15", "neutrophils after docetaxel", FRIBERG, COMPUTED, "host")
 def _docetaxel(_engine: str) -> Iterator[Finding]:
-    """Counts with syncs of a day, as an engine takes them; days of the nadir with syncs of an hour."""
+    """Counts with syncs of a day, but shorter ones after the dose; days of events by the hour."""
+    days = syncs(21, 0.0)
+    hours = np.union1d(days, HOUR * np.arange(12 * 24 + 1))
     for name, amount, infusion, nadir, nadir_day in ROWS:
         doses = [(0.0, amount, infusion)]
-        day, daily = counts(doses, WHOLE_DAYS, longest=1.0)
-        hour, hourly = counts(doses, ALL_HOURS, longest=HOUR)
+        day, daily = counts(doses, days, longest=1.0)
+        hour, hourly = counts(doses, hours, longest=1.0)
         yield close(f"nadir, {name} (1e9/L)", nadir, daily.lowest[-1], 2e-3)
         yield near(f"day of the nadir, {name}", nadir_day, turning(hour, hourly.circulating), 0.02)
         if infusion == 0:
