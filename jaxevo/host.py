@@ -43,7 +43,10 @@ FEWEST = 1e-6  # of C_0
 
 
 class HostParams(eqx.Module):
-    """Marrow of one patient."""
+    """Marrow of one patient.
+
+    Both pump fields may be empty where the marrow has no pumps, which saves the balance of the cell.
+    """
 
     baseline: Scalar  # C_0: circulating neutrophils without treatment, 1e9/L
     transit_days: Scalar  # MTT: mean maturation time, days
@@ -91,13 +94,13 @@ def marrow_level(
 
     Equal to `blood`, to the bit, where no pump is blocked and none was added.
     """
-    if params.marrow_pump.shape[0] == 0:
+    if params.marrow_pump.size == 0:
         return blood
-    outside = jnp.maximum(blood, TRACE)
-    free = free_pump_share(pumps, outside)
+    influx = pumps.influx_rate * jnp.maximum(blood, TRACE)
+    free = free_pump_share(pumps, blood)
 
     def inside(amount: Float[Array, " pump"]) -> Float[Array, " drug"]:
-        return balance(pumps, amount, pumps.influx_rate * outside, pumps.efflux_rate)
+        return balance(pumps, amount, influx, pumps.efflux_rate)
 
     usual = inside(params.marrow_pump)
     normal = inside(params.marrow_pump * free)
