@@ -66,7 +66,7 @@ class Row(NamedTuple):
 def begin(arm: Arm, plan: Plan, num: int, patient: np.ndarray) -> Care:
     """Before the first visit: `num` tumors, of these patients (positions in `plan.people`)."""
     num_drugs, num_sites = plan.tables.amounts.shape[-1], plan.rules.net.num_sites
-    tile = lambda x: jnp.broadcast_to(jnp.asarray(x), (num, *np.shape(x))) + 0  # noqa: E731
+    tile = lambda x: jnp.array(jnp.broadcast_to(jnp.asarray(x), (num, *np.shape(x))))  # noqa: E731
     start = lambda rule: () if rule is None else jax.tree.map(tile, rule.start)  # noqa: E731
     marrow = None
     if plan.people.host is not None:
