@@ -58,9 +58,7 @@ class Carried(NamedTuple):
     """What the cells of every tumor carry on a day; NaN and -1 where no cell is known."""
 
     share: Float[np.ndarray, "*tumor alteration"]  # of the cells of known genotype
-    dominant: Int[
-        np.ndarray, "*tumor"
-    ]  # alteration with the largest share, -1: unaltered cells lead
+    dominant: Int[np.ndarray, "*tumor"]  # alteration most cells carry; -1: more carry none
     dominant_class: Int[np.ndarray, "*tumor"]  # position of the largest class
 
 
@@ -220,9 +218,9 @@ def _first_or_last(
 
     The day of the baseline where no scan is known.
     """
-    held = claim.any(axis=-1)
+    held = np.asarray(claim.any(axis=-1))
     last = np.where(is_known, np.arange(len(day)), 0).max(axis=-1)
-    return day[np.where(held, claim.argmax(axis=-1), last)], held
+    return np.asarray(day[np.where(held, claim.argmax(axis=-1), last)]), held
 
 
 def _confirmed(
@@ -242,7 +240,7 @@ def _best(
     response: Int[np.ndarray, "*tumor scan"], is_early: Bool[np.ndarray, " scan"]
 ) -> Int[np.ndarray, "*tumor"]:
     """The best of the responses, without an SD that is too early to be called stable."""
-    return np.where((response == SD) & is_early, NE, response).min(axis=-1)
+    return np.asarray(np.where((response == SD) & is_early, NE, response).min(axis=-1))
 
 
 def wilson(hits, num, level: float = 0.95) -> Share:
@@ -354,6 +352,9 @@ def origin_at(
 
     Returns:
         Positions in `ORIGINS`; 0 where there is no day, or no resistant clone among those recorded.
+
+    Raises:
+        ValueError: a recorded clone has no row in the lineage.
     """
     shape, time = day.shape, root["clone_time"]
     num_clones = root["clone_id"].shape[-1]
@@ -365,8 +366,10 @@ def origin_at(
     at = np.nonzero(now > 0)
     tumor, clone, cells = np.ravel_multi_index(at[:3], shape), names[at], now[at]
     known, place = _clones(lineage, shape)
-    where = np.searchsorted(known, tumor << 32 | clone)
-    found = place[where]
+    name = tumor << 32 | clone
+    if not np.isin(name, known).all():
+        raise ValueError("the lineage lacks a clone whose size was recorded")
+    found = place[np.searchsorted(known, name)]
     is_resistant = _is_resistant(lineage["genotype"][found], root["max_level"], is_resistance)
     columns = (tumor, clone, cells, lineage["is_preexisting"][found])
     return _of_largest(*(x[is_resistant] for x in columns), shape)
@@ -424,4 +427,4 @@ def _of_largest(
 def worst_grade(grade_days: Real[np.ndarray, "*tumor grade"]) -> Int[np.ndarray, "*tumor"]:
     """The highest CTCAE grade that lasted at all, 0 to 4, from the days in each."""
     grade = np.arange(grade_days.shape[-1])
-    return np.where(grade_days > 0, grade, 0).max(axis=-1)
+    return np.asarray(np.where(grade_days > 0, grade, 0).max(axis=-1))

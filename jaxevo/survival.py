@@ -84,7 +84,7 @@ class HazardRatio(NamedTuple):
 
 
 class NumberNeeded(NamedTuple):
-    """Patients to treat so that one more is free of the event on a day; negative: one fewer.
+    """Patients to treat so that one more is free of the event; negative: so that one fewer is.
 
     The interval runs from `low` to `high`, through infinity where the gain may be of either sign.
     """
@@ -226,18 +226,22 @@ def number_needed_to_treat(
 ) -> NumberNeeded:
     """One over the gain in the share of patients who are free of the event on a day.
 
-    The limits are those of the gain, inverted and exchanged. An arm without an event until that day
+    The gain has a normal interval. An arm without an event until that day
     adds nothing to the standard error, so that the interval is too narrow where both have few.
 
     Raises:
         ValueError: nobody of an arm was followed until that day, and not all had the event.
     """
     shares = (survival_on(kaplan_meier(arm), day) for arm in (treated, control))
-    gain = difference(*shares, level=level)
-    inverse = [1 / x if x else math.inf for x in (gain.value, gain.high, gain.low)]
-    if gain.high == 0 and gain.low < 0:  # the limit of ever less harm
-        inverse[1] = -math.inf
-    return NumberNeeded(*inverse, gain)
+    return number_needed(difference(*shares, level=level))
+
+
+def number_needed(gain: Estimate) -> NumberNeeded:
+    """One over a gain in the share of patients who are free of the event; limits are exchanged."""
+    value, low, high = (1 / x if x else math.inf for x in (gain.value, gain.high, gain.low))
+    if gain.high == 0 and gain.low < 0:  # ever less harm, down to none
+        low = -math.inf
+    return NumberNeeded(value, low, high, gain)
 
 
 def log_rank(treated: FollowUp, control: FollowUp) -> LogRank:
@@ -308,7 +312,7 @@ def _one_sided(ratio: Float[np.ndarray, " event"], level: float) -> tuple[float,
         return float(np.log1p(np.exp(log_h) * ratio).sum()) - limit
 
     low, high = math.log(limit / ratio.sum()), math.log(math.expm1(limit) / ratio.min())
-    log_h = float(optimize.brentq(excess, low - 1e-6, high + 1e-6, xtol=1e-12))  # type: ignore
+    log_h = float(optimize.brentq(excess, low - 1e-6, high + 1e-6, xtol=1e-12))
     return math.exp(log_h), float(stats.chi2.sf(2 * np.log1p(ratio).sum(), 1))
 
 
