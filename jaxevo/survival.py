@@ -136,7 +136,7 @@ def kaplan_meier(arm: FollowUp, level: float = 0.95) -> Curve:
     return Curve(*(np.insert(x, 0, x0) for x, x0 in zip(columns, start, strict=True)))
 
 
-def survival_on(curve: Curve, day: float) -> Estimate:
+def survival_on(curve: Curve, day: float | int) -> Estimate:
     """The share of patients who are free of the event on a day, with Greenwood's standard error.
 
     The interval is that of the band. Before the first event the standard error is 0.
@@ -175,7 +175,7 @@ def known_until(*arms: FollowUp) -> float:
     return min(ends)
 
 
-def restricted_mean(arm: FollowUp, day: float, level: float = 0.95) -> Estimate:
+def restricted_mean(arm: FollowUp, day: float | int, level: float = 0.95) -> Estimate:
     """Mean days without the event until `day`: the area under the curve; normal interval.
 
     Raises:
@@ -222,7 +222,7 @@ def paired_difference(
 
 
 def number_needed_to_treat(
-    treated: FollowUp, control: FollowUp, day: float, level: float = 0.95
+    treated: FollowUp, control: FollowUp, day: float | int, level: float = 0.95
 ) -> NumberNeeded:
     """One over the gain in the share of patients who are free of the event on a day.
 
@@ -352,7 +352,7 @@ def _checked(arm: FollowUp) -> FollowUp:
     return FollowUp(day, np.asarray(arm.is_event, bool))
 
 
-def _refuse_unknown(curve: Curve, day: float) -> None:
+def _refuse_unknown(curve: Curve, day: float | int) -> None:
     last, left = float(curve.day[-1]), float(curve.survival[-1])
     if not day >= 0:
         raise ValueError(f"day {day:g} is not a day of follow-up; give one from 0 on")
@@ -373,6 +373,6 @@ def _z(level: float) -> float:
     return float(special.ndtri((1 + level) / 2))
 
 
-def _normal(value: float, error: float, level: float) -> Estimate:
+def _normal(value: float | int, error: float, level: float) -> Estimate:
     half = _z(level) * error
     return Estimate(value, value - half, value + half, error)
