@@ -114,14 +114,13 @@ def assess(
     day = np.asarray(day, float)
     if len(day) == 0 or not (np.diff(day) > 0).all():
         raise ValueError("scans need a baseline, and days that increase")
-    is_known = (scans >= 0).all(axis=-1)
+    is_known = np.all(scans >= 0, axis=-1)
     is_known &= is_known[..., :1]
     seen = is_known[..., None] & (scans >= detection_cells) & (scans > 0)
     size = np.where(seen, diameter_mm(np.where(seen, scans, 0.0), cells_per_cm3), 0.0)
     targets = _targets(size[..., 0, :], rules)
     response, sum_mm = _responses(size, targets, is_known, rules)
     is_counted = _until_first(response == PD)
-    is_counted[..., 0] = False
     best = np.where(is_counted, response, NE)
     early = day - day[0] < rules.stable_days * (1 - ROUNDING)
     progression_day, is_progression = _first_or_last(response == PD, is_known, day)
@@ -155,7 +154,7 @@ def _responses(
     rules: Recist,
 ) -> tuple[Int[np.ndarray, "*tumor scan"], Float[np.ndarray, "*tumor scan"]]:
     """Response at every scan, and the sum of the targets' diameters."""
-    old = (size > 0)[..., :1, :]  # lesions of the baseline
+    old = size[..., :1, :] > 0  # lesions of the baseline
     sum_mm = (size * targets[..., None, :]).sum(axis=-1)
     is_none = (size == 0).all(axis=-1)
     is_complete = is_known & is_none & old.any(axis=-1)
@@ -163,7 +162,7 @@ def _responses(
     is_back = ~is_none & _before(is_complete)
     has_grown = _has_grown(sum_mm, is_known, rules)
     has_grown |= _has_grown((size * old).sum(axis=-1), is_known, rules)
-    has_target = targets.any(axis=-1)[..., None]
+    has_target = np.any(targets, axis=-1, keepdims=True)
     limit = sum_mm[..., :1] * (1 - rules.response_share)
     response = np.select(
         [
@@ -331,7 +330,7 @@ def origin_at_end(
     tumor = np.ravel_multi_index(index, shape)
     is_resistant = _is_resistant(state["genotype"], max_level, is_resistance)
     columns = (tumor, state["clone"], state["cells"], state["is_preexisting"])
-    return _of_largest(*(x[is_resistant] for x in columns), shape)
+    return _of_largest(shape, *(x[is_resistant] for x in columns))
 
 
 def origin_at(
@@ -372,7 +371,7 @@ def origin_at(
     found = place[np.searchsorted(known, name)]
     is_resistant = _is_resistant(lineage["genotype"][found], root["max_level"], is_resistance)
     columns = (tumor, clone, cells, lineage["is_preexisting"][found])
-    return _of_largest(*(x[is_resistant] for x in columns), shape)
+    return _of_largest(shape, *(x[is_resistant] for x in columns))
 
 
 def _clones(
@@ -400,15 +399,15 @@ def _is_resistant(
     strides = np.cumprod(np.append(1, sizes))[:-1]
     levels = genotype.astype(np.int64)[:, None] // strides % sizes
     chosen = np.ones(len(sizes), bool) if is_resistance is None else is_resistance
-    return (levels[:, chosen] > 0).any(axis=1)
+    return np.asarray((levels[:, chosen] > 0).any(axis=1))
 
 
 def _of_largest(
+    shape: tuple[int, ...],
     tumor: np.ndarray,
     clone: np.ndarray,
     cells: np.ndarray,
     is_preexisting: np.ndarray,
-    shape: tuple[int, ...],
 ) -> Int[np.ndarray, "arm patient replicate"]:
     """Origin of the clone with most cells in each tumor; of equals, of the first name."""
     name, first, member = np.unique(

@@ -253,7 +253,8 @@ def log_rank(treated: FollowUp, control: FollowUp) -> LogRank:
     both = (n1 > 0) & (n0 > 0)
     if not (both & (d1 + d0 < n1 + n0)).any():
         return LogRank(0.0, 1.0, ALL_ON_ONE_DAY if both.any() else NOT_TOGETHER)
-    found = stats.logrank(*(_censored(arm) for arm in arms))
+    first, second = (_censored(arm) for arm in arms)
+    found = stats.logrank(first, second)
     return LogRank(float(found.statistic) ** 2, float(found.pvalue), "")
 
 
@@ -312,8 +313,8 @@ def _one_sided(ratio: Float[np.ndarray, " event"], level: float) -> tuple[float,
         return float(np.log1p(np.exp(log_h) * ratio).sum()) - limit
 
     low, high = math.log(limit / ratio.sum()), math.log(math.expm1(limit) / ratio.min())
-    log_h = float(optimize.brentq(excess, low - 1e-6, high + 1e-6, xtol=1e-12))
-    return math.exp(log_h), float(stats.chi2.sf(2 * np.log1p(ratio).sum(), 1))
+    found = optimize.root_scalar(excess, bracket=(low - 1e-6, high + 1e-6), xtol=1e-12)
+    return math.exp(found.root), float(stats.chi2.sf(2 * np.log1p(ratio).sum(), 1))
 
 
 def _risk_sets(treated: FollowUp, control: FollowUp) -> tuple[np.ndarray, ...]:

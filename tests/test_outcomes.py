@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jaxevo import outcomes
+from jaxevo.drug.schedule import Level
+from jaxevo.engines import cells, clones
+from jaxevo.engines.base import Arm, Founder, Problem, Record
 from jaxevo.outcomes import ACQUIRED, INTRINSIC, NO_CLONE, RESPONSES, Recist, assess
+from tests import builders
 from tests.recist import read
 from tests.trajectories import make_trajectory
 
@@ -84,8 +88,8 @@ def test_one_lesion_is_read_as_recist_says(course, expected):
         (([50, 8], [20, 50]), "PD"),  # now it is: 70 against 58
         (([50, 9.9], [50, 2]), "SD"),  # what is no target does not count for a response
         (([50, 50], [50, NAN]), "NE"),
-        (([20] * 5 + [19], [20] * 5 + [0]), "SD"),  # the sixth is no target
-        (([20] * 5 + [19], [0] * 5 + [19]), "PR"),
+        (([20] * 5 + [19], [14.2] * 5 + [0]), "SD"),  # the sixth is no target
+        (([20] * 5 + [19], [14] * 5 + [19]), "PR"),
     ],
 )
 def test_several_lesions_are_read_as_recist_says(course, expected):
@@ -255,10 +259,15 @@ def test_scans_on_days_that_do_not_increase_are_refused(day):
 
 @pytest.mark.parametrize(
     ("hits", "num", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
 )
 def test_the_wilson_interval_is_the_published_one(hits, num, low, high):
-    """Newcombe 1998, table I, method 3 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E)."""
+    """Newcombe 1998, Statistics in Medicine 17:857, table I, method 3."""
     found = outcomes.wilson(hits, num)
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
     assert found.value == hits / num
@@ -387,3 +396,58 @@ def test_the_worst_grade_is_the_highest_that_lasted():
     """Days in grade 0 to 4."""
     days = np.array([[10.0, 0, 0, 0, 0], [1, 2, 0, 0.5, 0], [0, 0, 0, 0, 0]])
     assert outcomes.worst_grade(days).tolist() == [0, 3, 0]
+
+
+def grown_tumors(**options) -> Problem:
+    """300 cells, then two arms for four days; mutants are common."""
+    mutant = {"inheritance": "mutation", "first_gain_probability": 0.01, "kd_fold": 50.0}
+    model = builders.build(
+        sites=("s",),
+        drugs=("x",),
+        targets=("T",),
+        alterations={"mutant": mutant},
+        kd={"T": {"x": 1.0}},
+        birth_rate=0.8,
+        death_rate=0.2,
+        max_death_rate=0.9,
+    )
+    return Problem(
+        model=model,
+        founders=(Founder(1, 0, 0),),
+        arms=(Arm("none", ()), Arm("drug", (), (Level(0, 0.0, 4.0, 3.0),))),
+        seed=2,
+        replicates=8,
+        horizon=4.0,
+        sync=0.5,
+        treat_at_cells=300,
+        record=Record(every=1.0, clones_every=2.0),
+        **({"max_cells": 1, "patients": (model, model)} | options),
+    )
+
+
+def table(trajectory, name: str) -> dict[str, np.ndarray]:
+    return {key: variable.data for key, variable in trajectory[name].items()}
+
+
+@pytest.mark.slow
+def test_what_the_clones_engine_writes_can_be_traced():
+    """At the end the state and the recorded clones tell the same; both origins are there."""
+    found = clones.simulate(grown_tumors())
+    root = table(found, "")
+    at_end = outcomes.origin_at_end(table(found, "state"), root["status"].shape, root["max_level"])
+    at_day = outcomes.origin_at(np.full((2, 2, 8), 4.0), root, table(found, "lineage"))
+    np.testing.assert_array_equal(at_end, at_day)
+    assert {INTRINSIC, ACQUIRED} <= set(at_end.ravel().tolist())
+    counts = (root["class_count"], root["class_genotype"], root["time"], np.full((2, 2, 8), 4.0))
+    assert np.nanmax(outcomes.carried(*counts).share) > 0
+
+
+@pytest.mark.slow
+def test_what_the_cells_engine_writes_can_be_traced():
+    """A clone of its own for every mutation; the largest mutant's row in the lineage decides."""
+    found = cells.simulate(grown_tumors(max_cells=20_000, patients=()))
+    root, lineage = table(found, ""), table(found, "lineage")
+    origin = outcomes.origin_at(np.full((2, 1, 8), 4.0), root, lineage)
+    has_mutants = root["class_count"][:, :, :, -1, root["class"] > 0].sum(axis=-1) > 0
+    assert (origin[~has_mutants] == NO_CLONE).all()
+    assert {INTRINSIC} <= set(origin.ravel().tolist())

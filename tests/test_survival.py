@@ -69,9 +69,10 @@ def test_the_interval_of_a_median_is_where_the_band_holds_one_half():
 
 
 def test_a_median_that_is_met_exactly_is_reported():
-    """Five of ten had the event: S = .5 is at most one half, however nine ratios are rounded."""
+    """S = .5 is at most one half, however the ratios are rounded: to more with 24 patients, or 38."""
     for num in range(2, 60, 2):
-        curve = survival.kaplan_meier(arm(np.arange(1, num + 1)))
+        day = np.arange(1, num + 1)
+        curve = survival.kaplan_meier(arm(day, day < num))
         assert survival.median(curve).value == num / 2
 
 
@@ -95,7 +96,9 @@ def test_without_censoring_the_curve_is_the_share_of_patients():
     for on in range(20):
         found, share = survival.survival_on(curve, on), float(np.mean(day > on))
         assert found.value == pytest.approx(share, abs=1e-12)
-        assert found.standard_error == pytest.approx(math.sqrt(share * (1 - share) / 100), abs=1e-12)
+        assert found.standard_error == pytest.approx(
+            math.sqrt(share * (1 - share) / 100), abs=1e-12
+        )
 
 
 @given(ARMS)
@@ -423,7 +426,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     slow, fast = 0.01, 0.02
     mean = lambda hazard: -math.expm1(-hazard * tau) / hazard  # noqa: E731
     gain = math.exp(-slow * tau) - math.exp(-fast * tau)
-    hits = {name: 0 for name in ("ratio", "mean", "gain", "band", "median", "log-rank")}
+    hits = dict.fromkeys(("ratio", "mean", "gain", "band", "median", "log-rank"), 0)
     for _ in range(num):
         a, b, c = (drawn(rng, 150, hazard, 200) for hazard in (slow, fast, fast))
         ratio = survival.hazard_ratio(a, b)
@@ -448,8 +451,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
 def test_a_trial_finds_a_difference_with_the_power_of_the_exact_formula():
     """Schoenfeld 1981: with D events, half in each arm, the log-rank test is normal, ln(HR) sqrt(D)/2.
 
-    No censoring, 100 + 100 patients, hazard ratio .7: power .71. False-fail rate 1e-6; an error of .04
-    is noticed (the formula holds for ratios near 1; what it leaves out is .01 here).
+    No censoring, 100 + 100 patients, hazard ratio .7: power .71. False-fail rate 1e-6; an error of .06
+    is noticed (the formula holds for ratios near 1, and is off by less here).
     """
     num, rng = 4_000, np.random.default_rng(8)
     power = stats.norm.sf(stats.norm.isf(0.025) + math.log(0.7) * math.sqrt(200) / 2)
