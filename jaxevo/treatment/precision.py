@@ -41,10 +41,11 @@ def personalized(
     Equally frequent alterations: the first of the study. When none is seen (any more), the line in
     force is kept, since it may be the reason.
     """
-    for name in against:
+    of_arm = f"the lines of this arm are {', '.join(lines)}"
+    check(default in lines, f"default is {default!r}; {of_arm}")
+    for name, line in against.items():
         check(name in alterations, f"against names {name!r}, which is no alteration of the study")
-    for name in (default, *against.values()):
-        check(name in lines, f"{name!r} is no line of this arm ({', '.join(lines)})")
+        check(line in lines, f"against gives {line!r} for {name}; {of_arm}")
     chosen = [lines.index(against[name]) if name in against else -1 for name in alterations]
     start = np.asarray(lines.index(default), np.int32)
     return Rule("personalized", _personalized, start, np.asarray(chosen, np.int32))

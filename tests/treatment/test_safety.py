@@ -81,8 +81,9 @@ def test_no_factor_is_above_1_and_no_held_drug_is_given_below_the_level(neutroph
 
 
 REFUSED = [
-    ({"held": ("y",)}, "'y' is no drug of the study (x)"),
-    ({"held": ("x",), "supportive": ("x",)}, "'x' is both held and supportive"),
+    ({"held": ("y",)}, "held names 'y'; the drugs of the study are x"),
+    ({"supportive": ("z",)}, "supportive names 'z'; the drugs of the study are x"),
+    ({"held": ("x",), "supportive": ("x",)}, "supportive names 'x', which is held too"),
     ({"hold_grade": 5}, "hold_grade is 5; it must be from 1 to 4"),
     ({"support_grade": 0}, "support_grade is 0; it must be from 1 to 4"),
     ({"resume_grade": 4}, "resume_grade is 4; it must be from 0 to below hold_grade (4)"),
