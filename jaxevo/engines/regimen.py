@@ -76,6 +76,7 @@ class Tables(NamedTuple):
     weight: Float[Array, "interval most"]
     start: Float[Array, "window interval"]  # day
     duration: Float[Array, "window interval"]  # days; 0 after the horizon
+    horizon: Float[Array, ""]  # day from which on nothing is given
     jump: Int[Array, "window interval"]  # position of the jump at its start, -1 for none
     carries: Float[Array, "class alteration"]  # 1 where the class has the alteration
     policy: PyTree
@@ -283,6 +284,7 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
         weight=weight,
         start=start,
         duration=end - start,
+        horizon=np.asarray(float(problem.horizon)),
         jump=jump,
         carries=(levels > 0).astype(float),
         policy=params(arm.policy),

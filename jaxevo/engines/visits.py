@@ -26,7 +26,7 @@ from jaxevo.drug import course
 from jaxevo.drug.course import NODES, Amounts
 from jaxevo.drug.plasma import NUM_COMPARTMENTS
 from jaxevo.engines.base import Arm, Refused, Visits
-from jaxevo.engines.regimen import People, Plan, Rules, Seen, Tables
+from jaxevo.engines.regimen import NEAR, People, Plan, Rules, Seen, Tables
 from jaxevo.engines.sampling import Words, expm1_64, threefry, uniform64, upper_quantile
 from jaxevo.host import HostState
 from jaxevo.state import Array, Scalar
@@ -220,7 +220,9 @@ def _given(tables: Tables, window, care: Care):
     bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap)
     limited = jnp.minimum(share, jnp.asarray(tables.infusion_cap))
     infusion = limited[:, None, :] * entry[:, INFUSION]
-    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0)
+    begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
+    is_before = (begins < tables.horizon - NEAR)[:, None]
+    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0) * is_before
     level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
     before = jnp.cumsum(total, axis=0) - total
