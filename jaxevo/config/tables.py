@@ -31,15 +31,19 @@ from jaxevo.config.values import (
     Micrometers,
     Micromolar,
     Milligrams,
+    MilligramsPerM2,
     MolarMass,
     Need,
     Number,
     PerDay,
+    PerGray,
+    PerGray2,
     PerHour,
     PerName,
     Positive,
     Share,
     Text,
+    Weekday,
     Words,
     phrase_of,
 )
@@ -91,6 +95,7 @@ class General(Table):
     seed: Annotated[int, BeforeValidator(Integer(0, 2**63 - 1))] = 0
     replicates: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1
     horizon_days: Days
+    first_weekday: Weekday = "Mon"
     sync_hours: Hours | None = None  # resolved: 6 or 24, or the horizon where that is shorter
     max_cells: Count | None = None  # resolved: room for twice the largest tumor foreseen
     max_alterations: Annotated[int, BeforeValidator(Integer(0, 2**32))] | None = None
@@ -134,6 +139,8 @@ class Tumor(Table):
     death_rate_per_day: PerDay
     crowding: Annotated[str, BeforeValidator(Words(CROWDINGS))] | None = None
     capacity_cells: Capacity | None = None  # resolved: moves to the one site
+    radiation_alpha_per_gy: PerGray = 0.0
+    radiation_beta_per_gy2: PerGray2 = 0.0
 
 
 class Barrier(Table):
@@ -241,6 +248,8 @@ class Drug(Table):
     target: Text | None = None  # resolved: moves into kd_um
     pool: Annotated[str, BeforeValidator(Words(("open", "trapped")))] = "open"
     max_dose_mg: Milligrams | None = None
+    max_cumulative_mg: Milligrams | None = None
+    max_cumulative_mg_per_m2: MilligramsPerM2 | None = None
     uptake: Annotated[str, BeforeValidator(Words(("passive", "carrier")))] | None = None
     carrier_share: Share | None = None  # resolved from uptake, 0 by default
     exchange_per_h: FasterPerHour | None = None  # 60 by default; resolved: moves into the next two
