@@ -45,10 +45,13 @@ def _resolve_patients(study: Draft) -> None:
         if drug.effect is not None:
             for key in type(drug.effect).model_fields:
                 moved[dotted(("drugs", name, "effect", key))] = ("targets", name, key)
-    study.patients.vary = {
-        dotted(moved[key]) if key in moved else key: table
-        for key, table in study.patients.vary.items()
-    }
+    patients = study.patients
+    name_of = lambda key: dotted(moved[key]) if key in moved else key  # noqa: E731
+    patients.vary = {name_of(key): table for key, table in patients.vary.items()}
+    patients.values = {name_of(key): column for key, column in patients.values.items()}
+    patients.correlations = [
+        [name_of(one), name_of(two), value] for one, two, value in patients.correlations
+    ]
 
 
 def _resolve_targets(study: Draft) -> None:

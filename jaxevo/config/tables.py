@@ -7,7 +7,7 @@ out, and what every drug or target shares stands with each of them.
 
 import itertools
 import math
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, model_validator
 
@@ -15,6 +15,7 @@ from jaxevo.config.sentences import expected, fault, hint, missing
 from jaxevo.config.values import (
     AtLeastOne,
     Capacity,
+    Correlation,
     Count,
     CountOrNone,
     Day,
@@ -357,6 +358,8 @@ class Relapse(Table):
 
 
 DETECTION_CELLS = 10**9
+SAMPLINGS = ("random", "sobol")
+MOST_PATIENTS = 10_000_000
 
 
 class Variation(Table):
@@ -378,8 +381,30 @@ class Variation(Table):
 class Patients(Table):
     """[patients]: virtual patients, each with numbers of its own."""
 
-    count: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1
+    count: Annotated[int, BeforeValidator(Integer(1, MOST_PATIENTS))] = 1
+    sampling: Annotated[str, BeforeValidator(Words(SAMPLINGS))] = "random"
     vary: dict[str, Variation] = {}
+    correlations: list[Annotated[list[Any], BeforeValidator(Correlation())]] = []
+    file: Text | None = None  # resolved: moves into values
+    values: dict[str, list[Annotated[float, BeforeValidator(Number())]]] = {}
+
+    @model_validator(mode="after")
+    def _resolve(self) -> "Patients":
+        if self.file is not None and self.values:
+            raise fault("stands beside values; expected one of the two", ("file",))
+        if self.file is not None:
+            raise fault("is read where a study is loaded from a file", ("file",))
+        for name, column in self.values.items():
+            at = ("values", name)
+            if name in self.vary:
+                raise fault("is in patients.vary as well; expected one of the two", at)
+            if not 1 <= len(column) <= MOST_PATIENTS:
+                raise expected("a number for each patient", column, at)
+            if "count" not in self.model_fields_set:
+                self.count = len(column)
+            if len(column) != self.count:
+                raise expected(f"numbers of {self.count} patients", column, at)
+        return self
 
 
 class Record(Table):

@@ -129,6 +129,22 @@ class Switch:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """Two keys of a study and how their numbers are correlated."""
+
+    phrase: str = (
+        'two keys and a number, such as ["tumor.birth_rate_per_day", "host.feedback", 0.5]'
+    )
+
+    def __call__(self, value: object, *, at: Path = ()) -> list[str | float]:
+        if not isinstance(value, list) or [type(key) for key in value[:2]] != [str, str]:
+            raise expected(self.phrase, value, at)
+        if len(value) != 3:
+            raise expected(self.phrase, value, at)
+        return [*value[:2], Number(at_least=-1.0, at_most=1.0)(value[2], at=(*at, 2))]
+
+
+@dataclass(frozen=True)
 class PerName:
     """A table that gives a number to each name, or one number for all names."""
 
