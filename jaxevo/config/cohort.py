@@ -57,12 +57,12 @@ def check_patients(study: Draft) -> None:
     for name in patients.values:
         at = ("patients", "values", name)
         found = _find(table, keys_of(name), at)
-        if isinstance(found, dict) and len(found) > 1:
+        if isinstance(found, dict) and len(found) > 1 and any(map(_is_number, found.values())):
             raise fault(
                 f"is a table; expected one of its numbers, such as {name}.{next(iter(found))}", at
             )
         found = next(iter(found.values()), None) if isinstance(found, dict) else found
-        if not isinstance(found, float):
+        if not _is_number(found):
             raise fault(f"leads to {show(found)}; expected a number", at)
     _check_correlations(patients)
 
@@ -179,6 +179,10 @@ def _parent(table: Any, name: str) -> tuple[Any, Any]:
     for key in path:
         table = table[int(key)] if isinstance(table, list) else table[key]
     return table, int(last) if isinstance(table, list) else last
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float)
 
 
 def _may_vary(value: object) -> bool:

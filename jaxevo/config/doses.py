@@ -164,13 +164,14 @@ class Dosing(Table):
         given = [key for key in REPEATS if getattr(self, key) is not None]
         if len(given) > 1:
             raise fault(f"stands beside {given[0]}; expected one way to repeat", (given[1],))
+        if self.cycle_days is None:
+            self._refuse(OF_CYCLE, "needs cycle_days, the length of a cycle")
         if given:
             self._refuse(("day",), f"stands beside {given[0]}; expected from_day instead")
         else:
-            self._refuse(("from_day", "until_day"), "needs every_h; a single dose has a day")
+            why = "needs every_h, weekdays or cycle_days; a single dose has a day"
+            self._refuse(("from_day", "until_day"), why)
             self._refuse(LOADING, "is the first of several doses, and there is one only")
-        if self.cycle_days is None:
-            self._refuse(OF_CYCLE, "needs cycle_days, the length of a cycle")
         check_weekdays(self.weekdays)
         self._check_on_days()
 

@@ -211,6 +211,6 @@ MilligramsPerM2: TypeAlias = Annotated[float, BeforeValidator(Number("mg per m2"
 Gray: TypeAlias = Annotated[float, BeforeValidator(Number("Gy", above=0.0))]
 PerGray: TypeAlias = Annotated[float, BeforeValidator(Number("per Gy", at_least=0.0))]
 PerGray2: TypeAlias = Annotated[float, BeforeValidator(Number("per Gy2", at_least=0.0))]
-Neutrophils: TypeAlias = Annotated[float, BeforeValidator(Number("1e9 per L", above=0.0))]
+Neutrophils: TypeAlias = Annotated[float, BeforeValidator(Number("(1e9 per L)", above=0.0))]
 PerMicromolar: TypeAlias = Annotated[float, BeforeValidator(Number("per uM", at_least=0.0))]
 Weekday: TypeAlias = Annotated[str, BeforeValidator(Words(WEEKDAYS))]
