@@ -32,8 +32,7 @@ FROM_STUDY = ("lines", "drugs", "alterations")
 class Kind(NamedTuple):
     """A rule that studies can name. `make` takes keywords only; those without a default are required.
 
-    Its ValueError is a sentence about the user's numbers, which begins with the parameter's name where
-    one is to blame.
+    Its ValueError is a sentence about what the user wrote, which begins with the parameter's name.
     """
 
     make: Callable[..., Rule]

@@ -167,7 +167,7 @@ def adaptive(*, stop: float = 0.5, restart: float = 1.0) -> Rule:
     return Rule(
         "adaptive",
         _adaptive,
-        Cycle(np.asarray(True), number(0)),
+        Cycle(np.asarray(True), number(0.0)),
         Levels(number(stop), number(restart)),
     )
 
@@ -186,7 +186,7 @@ def containment(*, level: float = 1.0) -> Rule:
     long as there are sensitive cells to remove (Viossat & Noble 2021, doi:10.1038/s41559-021-01428-w).
     """
     check(level > 0, f"level is {level}; it must be above 0")
-    return Rule("containment", _containment, number(0), number(level))
+    return Rule("containment", _containment, number(0.0), number(level))
 
 
 def _containment(level: Scalar, baseline: Scalar, seen: Seen) -> tuple[Scalar, Share]:
@@ -216,7 +216,7 @@ def modulation(*, step: float = 0.5, tolerance: float = 0.2) -> Rule:
     """
     check(0 < step < 1, f"step is {step}; it must be above 0 and below 1")
     check(0 <= tolerance < 1, f"tolerance is {tolerance}; it must be at least 0 and below 1")
-    return Rule("modulation", _modulation, number(1), Modulation(number(step), number(tolerance)))
+    return Rule("modulation", _modulation, number(1.0), Modulation(number(step), number(tolerance)))
 
 
 def _modulation(params: Modulation, share: Scalar, seen: Seen) -> tuple[Scalar, Share]:

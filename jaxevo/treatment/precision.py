@@ -41,10 +41,11 @@ def personalized(
     Equally frequent alterations: the first of the study. When none is seen (any more), the line in
     force is kept, since it may be the reason.
     """
-    for name in against:
+    of_arm = f"the lines of this arm are {', '.join(lines)}"
+    check(default in lines, f"default is {default!r}; {of_arm}")
+    for name, line in against.items():
         check(name in alterations, f"against names {name!r}, which is no alteration of the study")
-    for name in (default, *against.values()):
-        check(name in lines, f"{name!r} is no line of this arm ({', '.join(lines)})")
+        check(line in lines, f"against gives {line!r} for {name}; {of_arm}")
     chosen = [lines.index(against[name]) if name in against else -1 for name in alterations]
     start = np.asarray(lines.index(default), np.int32)
     return Rule("personalized", _personalized, start, np.asarray(chosen, np.int32))
@@ -94,7 +95,7 @@ def cpm(
     """
     rows = _genotype_rows(sensitivity_per_day)
     params = CurrentParams(rows, number(progression_ratio), number(detectable_cells))
-    start = CurrentState(number(0), number(0), np.asarray(0, np.int32), np.asarray(False))
+    start = CurrentState(number(0.0), number(0.0), np.asarray(0, np.int32), np.asarray(False))
     return Rule("cpm", _cpm, start, params)
 
 
@@ -149,7 +150,7 @@ def dpm22(
         N <= curable_cells now    the fewest incurable cells, then the smallest N, at the end
         else                      the smallest N at the end
 
-    and if all are fatal, the one in which that is latest. Ties: the order above.
+    and if all are fatal, the one in which that is latest, in whole days. Ties: D2, half, D1.
 
     Args:
         growth_rate_per_day: g.
@@ -188,20 +189,24 @@ def _dpm22(belief: Belief, state: tuple[()], seen: Seen) -> tuple[tuple[()], Sha
     rates = jax.vmap(lambda loss: net_birth - jnp.diag(loss))(killed)
     cells, days = jax.vmap(_predicted, (None, 0, None))(belief, rates, seen.composition)
 
-    size = jnp.sum(cells, axis=1)
-    is_incurable = (known == belief.incurable).astype(cells.dtype)
-    incurable = jnp.where(jnp.sum(seen.composition) <= belief.curable, cells @ is_incurable, 0.0)
+    is_incurable = (jnp.asarray(known, belief.incurable.dtype) == belief.incurable).astype(
+        cells.dtype
+    )
+    is_alive = days > belief.window
+    is_curable = is_alive & (jnp.sum(seen.composition) <= belief.curable)
+    size = jnp.where(is_alive, jnp.sum(cells, axis=1), 0.0)
+    incurable = jnp.where(is_curable, cells @ is_incurable, 0.0)
     # in this order: the latest death, the fewest incurable cells, the smallest tumor
-    best = jnp.ones(len(size), bool)
-    for worse in (-days, incurable, size):
+    best = jnp.ones(len(days), bool)
+    for worse in (-days.astype(cells.dtype), incurable, size):
         best &= worse == jnp.min(jnp.where(best, worse, jnp.inf))
     return state, belief.options[jnp.argmax(best)]
 
 
 def _predicted(
     belief: Belief, rates: Float[Array, "class class"], cells: Float[Array, " class"]
-) -> tuple[Float[Array, " class"], Scalar]:
-    """Cells after the window, or at death, and the whole days until then."""
+) -> tuple[Float[Array, " class"], Int[Array, ""]]:
+    """Cells after the window, or at death; the day of death, or the first one after the window."""
 
     def goes_on(course):
         day, cells = course
@@ -214,7 +219,7 @@ def _predicted(
 
     day, cells = jax.lax.while_loop(goes_on, one_day, (jnp.zeros_like(belief.window), cells))
     is_fatal = jnp.sum(cells) >= belief.fatal
-    return cells, jnp.where(is_fatal, day, belief.window + 1).astype(cells.dtype)
+    return cells, jnp.where(is_fatal, day, belief.window + 1)
 
 
 # --- tables by genotype ----------------------------------------------------------------------------

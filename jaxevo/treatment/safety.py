@@ -75,11 +75,15 @@ def hold_and_reduce(
         reduction: share of the dose that is taken away after each hold, 0 to 1.
     """
     held = tuple(name for name in drugs if name not in supportive) if held is None else held
-    for name in (*held, *supportive):
-        check(name in drugs, f"{name!r} is no drug of the study ({', '.join(drugs)})")
+    for key, names in (("held", held), ("supportive", supportive)):
+        for name in names:
+            check(
+                name in drugs,
+                f"{key} names {name!r}; the drugs of the study are {', '.join(drugs)}",
+            )
+    for name in supportive:
         check(
-            name not in held or name not in supportive,
-            f"{name!r} is both held and supportive; it can be one of them",
+            name not in held, f"supportive names {name!r}, which is held too; it can be one of them"
         )
     check(1 <= hold_grade <= 4, f"hold_grade is {hold_grade}; it must be from 1 to 4")
     check(1 <= support_grade <= 4, f"support_grade is {support_grade}; it must be from 1 to 4")
