@@ -265,8 +265,8 @@ OVERRIDES = {
     "study.title.x=3": "study.title.x=3: key `study.title` is a value, not a table",
     "drugs.tky.kd_um=1": "drugs.tky.kd_um=1: key `drugs.tky` is unknown; did you mean `tki`?",
     "drugs.aspirin={ dose = 3 }": "drugs.aspirin={ dose = 3 }: key `drugs.aspirin.dose` is unknown; "
-    "known here: `molecular_weight_g_per_mol`, `kd_um`, `target`, `pool`, `max_dose_mg`, `uptake`, "
-    "`carrier_share`, `exchange_per_h`, ...",
+    "known here: `molecular_weight_g_per_mol`, `kd_um`, `target`, `pool`, `max_dose_mg`, "
+    "`max_cumulative_mg`, `max_cumulative_mg_per_m2`, `uptake`, ...",
     "arms.2.name=x": "arms.2.name=x: key `arms`: expected a row from 0 to 1, got 2",
     "arms.-1.name=x": "arms.-1.name=x: key `arms`: expected a row from 0 to 1, got -1",
     "arms.first.name=x": "arms.first.name=x: key `arms`: expected a row from 0 to 1, got first",

@@ -41,7 +41,7 @@ class Radiation(Table):
         return self
 
     def last_day(self) -> float:
-        """An upper bound of the day of the last fraction, to be asked before they are listed."""
+        """No fraction is later than this day."""
         if self.weekdays is not None:
             return self.from_day + 7 * (self.fractions // len(self.weekdays) + 1)
         return self.from_day + (self.fractions - 1) * (self.every_days or 0.0)

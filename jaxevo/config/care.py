@@ -10,6 +10,7 @@ from jaxevo.config.tables import Drug
 from jaxevo.config.visits import Rule, is_multiple, made
 
 MAX_ENTRIES = 1_000_000  # times that are recorded, doses of an arm
+MAX_FRACTIONS = 1000  # of radiation
 TINY = 1e-9  # relative; a total so close to its limit is within it
 
 
@@ -181,8 +182,8 @@ def _check_radiation(study: Draft, course: Radiation, at: Path) -> None:
     if course.from_day >= horizon:
         key = (*at, "from_day")
         raise expected(f"a day before the horizon ({horizon:g})", course.from_day, key)
-    if course.fractions > MAX_ENTRIES:
-        raise expected(f"at most {MAX_ENTRIES} fractions", course.fractions, (*at, "fractions"))
+    if course.fractions > MAX_FRACTIONS:
+        raise expected(f"at most {MAX_FRACTIONS} fractions", course.fractions, (*at, "fractions"))
     last = course.days(study.study.first_weekday)[-1]
     if last >= horizon:
         raise fault(
@@ -228,7 +229,7 @@ def names_for(study: Draft, arm: Arm) -> dict[str, tuple[str, ...]]:
 
 
 def _is_weekly(study: Draft) -> bool:
-    return study.visits is not None and is_multiple(study.visits.every_days, WEEK)
+    return study.visits is not None and is_multiple(study.visits.every_days, float(WEEK))
 
 
 def _check_rule(study: Draft, arm: Arm, rule: Rule, at: Path) -> None:

@@ -40,7 +40,7 @@ def read_columns(folder: File, name: str) -> Columns:
     if path.exists() and not path.is_file():
         raise StudyError(f"{path}: is no file; expected a table of patients (CSV)")
     file, text = str(path), read_text(str(path), "a table of patients (CSV)")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     rows: list[tuple[int, list[str]]] = []
     try:
         rows += [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]

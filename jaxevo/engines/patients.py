@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 NORMAL = NormalDist()
+SAMPLINGS = ("random", "sobol")
 DIGITS = 30  # of a Sobol point, binary
 
 
