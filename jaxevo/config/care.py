@@ -209,13 +209,14 @@ def _check_decisions(study: Draft, arm: Arm, at: Path) -> None:
     for key, rule in (("policy", arm.policy), ("safety", arm.safety)):
         if rule is not None:
             _check_rule(study, arm, rule, (*at, key))
-    for k, line in enumerate(arm.lines):
-        for j, dose in enumerate(line.doses):
+    chosen = arm.all_doses()[1:] if arm.lines or arm.policy is None else arm.all_doses()
+    for path, doses in chosen:
+        for k, dose in enumerate(doses):
             if dose.weekdays is not None and not _is_weekly(study):
                 raise fault(
                     "counts from the visit at which the line begins; expected visits on one day of "
                     "the week: every_days in [visits] a multiple of 7",
-                    (*at, "lines", k, "doses", j, "weekdays"),
+                    (*at, *path, k, "weekdays"),
                 )
 
 
