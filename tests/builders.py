@@ -31,6 +31,7 @@ from jaxevo.drug.signaling import SignalingParams
 from jaxevo.drug.target import TargetParams
 from jaxevo.drug.transport import TransportParams
 from jaxevo.genotype import Genome
+from jaxevo.host import HostParams
 from jaxevo.model import Model, Names
 from jaxevo.sites import SiteParams
 from jaxevo.state import Environment, Rates, Traits
@@ -109,6 +110,19 @@ ALTERATION_AXES = {
     "induction_ec50": "drug",
 }
 
+# The same for the host; units as in `jaxevo.host`.
+NEUTRAL_HOST: dict[str, tuple[str, float]] = {
+    "baseline": ("", 5.0),
+    "transit_days": ("", 4.0),
+    "feedback": ("", 0.2),
+    "slope": ("drug", 0.0),
+    "marrow_pump": ("pump", 0.0),
+    "transduced_share": ("", 0.0),
+    "transduced_pump": ("pump", 0.0),
+    "growth_gain": ("drug", 0.0),
+    "growth_half": ("drug", 1.0),
+}
+
 UNDRUGGABLE = "undruggable"  # the last route of a bypass
 
 
@@ -183,6 +197,18 @@ def genome(alterations: dict[str, dict], names: dict[str, tuple[str, ...]]) -> G
         for name, value in table.items():
             fill(getattr(built, name), (j,), ALTERATION_AXES.get(name, "").split(), names, value)
     return built
+
+
+def host(model: Model, **parameters) -> HostParams:
+    """The marrow of a patient, neutral except for the named parameters (float64 NumPy)."""
+    names = {"drug": model.names.drugs, "pump": model.names.pumps}
+    unknown = parameters.keys() - NEUTRAL_HOST.keys()
+    assert not unknown, f"no such parameter: {unknown}"
+    leaves = {}
+    for name, (axes, neutral) in NEUTRAL_HOST.items():
+        leaves[name] = np.full([len(names[axis]) for axis in axes.split()], neutral)
+        fill(leaves[name], (), axes.split(), names, parameters.get(name, neutral))
+    return HostParams(**leaves)
 
 
 def fill(array: np.ndarray, index: tuple, axes: list[str], names: dict, value) -> None:

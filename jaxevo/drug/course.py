@@ -24,10 +24,10 @@ from jaxevo.drug.plasma import CENTRAL, GUT, NUM_COMPARTMENTS, PlasmaParams, pro
 from jaxevo.drug.schedule import Inputs
 from jaxevo.drug.transport import TransportParams
 
-_PANELS = (0.0, 1 / 64, 1 / 8, 1.0)
+PANELS = (0.0, 1 / 64, 1 / 8, 1.0)
 _GAUSS_X, _GAUSS_W = np.polynomial.legendre.leggauss(3)
-NODES = np.concatenate([a + (b - a) * (1 + _GAUSS_X) / 2 for a, b in itertools.pairwise(_PANELS)])
-WEIGHTS = np.concatenate([(b - a) * _GAUSS_W / 2 for a, b in itertools.pairwise(_PANELS)])
+NODES = np.concatenate([a + (b - a) * (1 + _GAUSS_X) / 2 for a, b in itertools.pairwise(PANELS)])
+WEIGHTS = np.concatenate([(b - a) * _GAUSS_W / 2 for a, b in itertools.pairwise(PANELS)])
 
 LENGTH_DIGITS = 12  # of days, to which intervals are equally long
 MAX_LENGTHS = 256  # different ones, for which propagators are kept

@@ -59,8 +59,17 @@ def intracellular(
     outside = environment.concentration
     carrier = 1 - params.carrier_share + params.carrier_share * traits.influx_factor
     influx = params.influx_rate * carrier * outside
-    leak = params.efflux_rate + loss_rate
     amount = (params.baseline_pump + traits.pump_amount) * free_pump_share(params, outside)
+    return balance(params, amount, influx, params.efflux_rate + loss_rate)
+
+
+def balance(
+    params: TransportParams,
+    amount: Float[Array, " pump"],
+    influx: Float[Array, " drug"],
+    leak: Float[Array, " drug"],
+) -> Float[Array, " drug"]:
+    """Concentration, uM, at which influx (uM/day) equals leak (1/day) and what unblocked pumps take."""
     affinity = jnp.where(params.vmax > 0, 1 / params.km, 0.0)  # of substrates, 1/uM
     clearance = amount[:, None] * params.vmax * affinity  # 1/day, of pumps without load
     load = pump_load(influx, leak, affinity, clearance)

@@ -17,7 +17,7 @@ from jaxevo.selftest.case import COMPUTED, EXACT, PUBLISHED, Case
 from tests.validation.registry import every_case
 
 PAGE = Path(__file__).parents[2] / "docs" / "validation.md"
-DETERMINISTIC = ("meanfield", "extinction", "drug stations", "closed form")
+DETERMINISTIC = ("meanfield", "extinction", "drug stations", "host", "closed form")
 
 HEAD = f"""# Validation
 
@@ -35,8 +35,8 @@ numbers come from:
   independently of jaxevo.
 
 Engines: `cells` and `clones` draw, and answer to limits that a right engine leaves with probability
-1e-6 at most; `meanfield`, `extinction`, the drug stations and closed forms answer to an error. Sampled
-numbers are those of one fixed seed on a CPU. What is called *slow* is run by `make test-slow`.
+1e-6 at most; `meanfield`, `extinction`, the drug stations, the host and closed forms answer to an error.
+Sampled numbers are those of one fixed seed on a CPU. What is called *slow* is run by `make test-slow`.
 """
 
 

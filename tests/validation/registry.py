@@ -17,7 +17,15 @@ from jaxevo.selftest.case import declare as file
 from tests import statistics
 from tests.laws import Law
 
-FAMILIES = ("branching", "dual_therapy", "drugs", "competition", "published_models", "populations")
+FAMILIES = (
+    "branching",
+    "dual_therapy",
+    "drugs",
+    "marrow",
+    "competition",
+    "published_models",
+    "populations",
+)
 CASES: list[Case] = []
 declare: Callable = partial(file, CASES)
 
