@@ -165,6 +165,8 @@ def test_without_visits_host_and_limits_there_is_nothing_of_them(tmp_path):
     (host,) = study_of(tmp_path, MINIMAL + "[host]\n").problem().hosts
     friberg = (5.05, 88.7 / 24, 0.161)  # Friberg et al. 2002, doi:10.1200/JCO.2002.02.140
     assert (float(host.baseline), float(host.transit_days), float(host.feedback)) == friberg
+    pump = study_of(tmp_path, MINIMAL + "[host]\n[pumps.P]\n").problem().hosts[0].marrow_pump
+    assert pump.shape == (0,)  # marrow without pumps needs no balance
     visits = study_of(tmp_path, MINIMAL + "[visits]\nevery_days = 3\n").problem().visits
     assert visits == Visits(3.0, 1, 1.0, 0.0, None, None)
 
