@@ -317,7 +317,9 @@ def test_names_in_the_text_exist(page, folder, others):
     known |= MECHANISMS.keys() | attributes.keys() | store.provenance().keys() | set(jaxevo.__all__)
     known |= {"git_commit", "git_is_dirty", "format_version"}
     for base, rules in RULES.values():
-        known |= rules.keys() | {key for name in rules for key in rule_class(base, name).model_fields}
+        known |= rules.keys() | {
+            key for name in rules for key in rule_class(base, name).model_fields
+        }
     known |= {"state_row", *RELAPSES}
     for variables in [v for found in (trajectory, *others.values()) for v in found.values()]:
         known |= {name for key, v in variables.items() for name in (key, *v.dims)}
