@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxevo import treatment
+from jaxevo import simulate, treatment
 from jaxevo.config import StudyError, load_study
 from jaxevo.config.visits import Policy, Safety, rule_class
 from jaxevo.drug.schedule import Dose, Level
@@ -125,6 +125,21 @@ def test_an_amount_per_body_surface_is_what_the_patient_s_own_surface_asks_for(p
         np.testing.assert_allclose(given[21], 75 * surface * 1e3 / 808, rtol=1e-14)
         np.testing.assert_allclose(given[1], 20 * 1e3 / 808, rtol=1e-14)
         assert float(model.body_surface) == surface
+
+
+def test_patients_of_other_body_surfaces_are_treated_otherwise(tmp_path):
+    """Tumors of two patients under 10 mg per m2 are those under 16 and 20 mg."""
+    text = MINIMAL.replace("horizon_days = 10", 'engine = "meanfield"\nhorizon_days = 2') + DRUG
+    text = text.replace("[drugs.x]", "[drugs.x]\nkd_um = 10\neffect = { max_death_per_day = 3 }")
+    text += "[host]\nbody_surface_m2 = 1.8\n[patients.values]\n"
+    text += '"host.body_surface_m2" = [1.6, 2.0]\n'
+    dose = '[{ drug = "x", amount_mg%s = %s, cycle_days = 1 }]'
+    burden = {}
+    for unit, amount in (("_per_m2", 10), ("", 16), ("", 20)):
+        study = study_of(tmp_path, text.replace("[]", dose % (unit, amount)))
+        burden[amount] = simulate(study)[""]["burden"].data[0, :, 0, -1]
+    assert burden[10][0] > 1.01 * burden[10][1]
+    np.testing.assert_allclose(burden[10], [burden[16][0], burden[20][1]], rtol=1e-12)
 
 
 def test_an_amount_per_body_surface_needs_the_surface(tmp_path):
