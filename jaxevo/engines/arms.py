@@ -120,7 +120,11 @@ class InAdvance(Part):
             each = self.num // len(self.arms)
             for a, arm in enumerate(self.problem.arms):
                 here = slice(a * each, (a + 1) * each)
-                self.watched.write_in_advance(here, arm, self.run.when, self.problem.horizon)
+                surface = [self.problem.models[p].body_surface for p in self.patients]
+                self.watched.write_in_advance(
+                    here, arm, self.run.when, self.problem.horizon,
+                    np.array(surface, float)[self.place[here]],
+                )  # fmt: skip
 
     def walk(self, first: int, last: int) -> bool:
         while first < last:
