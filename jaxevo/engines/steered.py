@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxevo.engines import flow, visits
+from jaxevo.engines import flow, marrow, visits
 from jaxevo.engines.base import Problem, Refused
 from jaxevo.engines.flow import Moments
 from jaxevo.engines.grid import Marks
@@ -90,10 +90,7 @@ def in_advance(
     problem: Problem, arm: int, when: Marks, net: Network, patients: range, count: np.ndarray
 ) -> Watched:
     """What is observed of an arm that does not decide; `count` is [patient, visit, type]."""
-    found = Watched.empty(problem, len(count), when)
+    found = marrow.in_advance(problem, arm, when, patients, net)
     for number in range(count.shape[1]):
         see(found, problem, net, count[:, number], number)
-    surface = np.array([problem.models[p].body_surface for p in patients], float)
-    everyone = slice(0, len(count))
-    found.write_in_advance(everyone, problem.arms[arm], when, problem.horizon, surface)
     return found
