@@ -14,6 +14,7 @@ from jaxevo.engines.base import Relapse
 from tests import gillespie, twins
 from tests.agreement import SEED, SHAPES, Batch, at_end, batch, by_place, points
 from tests.agreement_limits import ASSERTIONS, Pool, Sample, judge, limits, sample_of
+from tests.conftest import forget_programs
 from tests.statistics import Rejected
 from tests.twins import Twin
 
