@@ -65,6 +65,7 @@ class Model(eqx.Module):
     birth: BirthParams
     death: DeathParams
     mutation: MutationParams
+    body_surface: Scalar = eqx.field(default_factory=lambda: np.ones(()))  # m2, for doses per m2
     custom: Custom | None = None  # if given, `rates` asks it and no station
 
 

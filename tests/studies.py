@@ -21,7 +21,7 @@ name = "untreated"
 doses = []
 """
 
-# Every table, every mechanism, every inheritance; each line can be changed on its own.
+# What a tumor is: every mechanism, every inheritance; each line can be changed on its own.
 FULL = """\
 [study]
 title = "everything at once"
@@ -299,6 +299,132 @@ doses = [
   { drug = "mtx", level_um = 1.0, from_day = 0, until_day = 5 },
   { drug = "tki", amount_mg = 100, every_h = 48, from_day = 10, route = "bolus" },
 ]
+"""
+
+# What a physician does: all tables and keys that the full study lacks.
+CARE = """\
+[study]
+title = "a trial"
+engine = "clones"
+seed = 5
+horizon_days = 84
+first_weekday = "Wed"
+
+[tumor]
+founders = 1e6
+birth_rate_per_day = 0.2
+death_rate_per_day = 0.1
+radiation_alpha_per_gy = 0.3
+radiation_beta_per_gy2 = 0.03
+
+[sites.breast]
+migration_per_day = { liver = 1e-4 }
+[sites.liver]
+
+[drugs.taxane]
+molecular_weight_g_per_mol = 808
+kd_um = 0.01
+effect = { max_death_per_day = 0.5 }
+max_dose_mg = 200
+max_cumulative_mg = 1000
+max_cumulative_mg_per_m2 = 600
+[drugs.taxane.plasma]
+clearance_l_per_h = 38
+volume_l = 7.4
+
+[drugs.gcsf]
+molecular_weight_g_per_mol = 18800
+[drugs.gcsf.plasma]
+clearance_l_per_h = 1
+volume_l = 5
+
+[drugs.pill]
+
+[pumps.MDR1]
+vmax_um_per_h = { taxane = 10 }
+km_um = { taxane = 1 }
+
+[alterations.R]
+mechanism = "altered_target"
+inheritance = "mutation"
+probability_per_division = 1e-7
+kd_fold = { taxane = 50 }
+
+[visits]
+every_days = 7
+scan_every_days = 28
+detection_cells = 1e5
+noise_cv = 0.1
+sequencing_fraction = 0.05
+composition_cells = 1e3
+
+[host]
+neutrophils_per_l_1e9 = 4.5
+transit_h = 96
+feedback = 0.2
+body_surface_m2 = 1.8
+marrow_pump = { MDR1 = 0.5 }
+transduced_share = 0.2
+transduced_pump = { MDR1 = 3 }
+[host.drugs.taxane]
+slope_per_um = 8.58
+[host.drugs.gcsf]
+growth_gain = 2
+growth_half_um = 0.001
+
+[patients]
+count = 4
+sampling = "sobol"
+correlations = [["tumor.birth_rate_per_day", "host.feedback", 0.5]]
+
+[patients.vary]
+"tumor.birth_rate_per_day" = { cv = 0.1 }
+"host.feedback" = { cv = 0.2 }
+
+[patients.values]
+"host.body_surface_m2" = [1.6, 1.7, 1.8, 1.9]
+
+[[arms]]
+name = "standard"
+doses = [
+  { drug = "taxane", amount_mg_per_m2 = 75, loading_mg_per_m2 = 100, cycle_days = 21, cycles = 4 },
+  { drug = "taxane", amount_mg = 10, loading_mg = 20, cycle_days = 28, on_days = [1, 8], until_day = 30 },
+  { drug = "gcsf", amount_mg = 0.3, weekdays = ["Tue", "Thu"], from_day = 4 },
+]
+
+[[arms.radiation]]
+gray = 2
+from_day = 10
+weekdays = ["Mon", "Tue", "Wed", "Thu", "Fri"]
+fractions = 7
+
+[[arms.radiation]]
+gray = 8
+every_days = 7
+fractions = 2
+
+[[arms.surgery]]
+day = 3
+removed_fraction = { breast = 0.99 }
+
+[[arms]]
+name = "adaptive"
+doses = [{ drug = "taxane", amount_mg_per_m2 = 100, cycle_days = 21 }]
+policy = { rule = "adaptive", stop = 0.4 }
+safety = { rule = "hold_and_reduce", supportive = ["gcsf"], reduction = 0.2 }
+
+[[arms]]
+name = "personalized"
+doses = [{ drug = "gcsf", amount_mg = 0.3, every_h = 24 }]
+policy = { rule = "personalized", against = { R = "second" }, default = "first" }
+
+[[arms.lines]]
+name = "first"
+doses = [{ drug = "taxane", amount_mg = 60, weekdays = ["Wed"] }]
+
+[[arms.lines]]
+name = "second"
+doses = [{ drug = "pill", level_um = 1 }]
 """
 
 

@@ -1,6 +1,7 @@
 """A bad study is refused with one sentence that names file, line, key, what was expected, what came.
 
-Most of them stand in `bad_studies/*.txt`, each as one change to `studies.FULL`: its name, lines taken
+Most of them stand in `bad_studies/*.txt`, each as one change to `studies.FULL`, or in files named
+`care_*` to `studies.CARE`: its name, lines taken
 out (-) and put in (+), a part of the line that the sentence must point to (@, by default the first
 line put in), and the whole sentence after `FILE:LINE:` (=).
 """
@@ -12,14 +13,15 @@ from typing import NamedTuple
 import pytest
 
 from jaxevo.config import StudyError, load_study
-from tests.studies import FULL, MINIMAL, command, study_of, write
+from tests.studies import CARE, FULL, MINIMAL, command, study_of, write
 
 SECONDS = 2.0  # within which a bad study is refused
 
 
 class Bad(NamedTuple):
-    """One change to the full study, and the sentence that must refuse it."""
+    """One change to a whole study, and the sentence that must refuse it."""
 
+    base: str
     name: str
     old: str
     new: str
@@ -27,7 +29,7 @@ class Bad(NamedTuple):
     sentence: str
 
 
-def read_bad(block: str) -> Bad:
+def read_bad(base: str, block: str) -> Bad:
     """One bad study from its text."""
     name, *rows = block.splitlines()
     marked = {mark: [row[4:] for row in rows if row.startswith(f"  {mark} ")] for mark in "-+@="}
@@ -36,28 +38,28 @@ def read_bad(block: str) -> Bad:
     if not added:
         removed += "\n"
     line = marked["@"][0] if marked["@"] else marked["+"][0]
-    return Bad(name, removed, added, line, marked["="][0])
+    return Bad(base, name, removed, added, line, marked["="][0])
 
 
 FOLDER = Path(__file__).parent / "bad_studies"
-BLOCKS = [
-    block.strip("\n")
+ALL = [
+    read_bad(CARE if file.name.startswith("care_") else FULL, block.strip("\n"))
     for file in sorted(FOLDER.glob("*.txt"))
     for block in file.read_text().split("\n\n")
+    if not block.startswith("#")
 ]
-ALL = [read_bad(block) for block in BLOCKS if not block.startswith("#")]
 
 
 def test_the_list_of_bad_studies_is_long_and_without_repeats():
-    """At least 60 distinct bad studies; each is another change."""
-    assert len({(bad.old, bad.new) for bad in ALL}) == len(ALL) >= 60
+    """At least 160 distinct bad studies; each is another change."""
+    assert len({bad[:1] + bad[2:4] for bad in ALL}) == len(ALL) >= 160
 
 
 @pytest.mark.parametrize("bad", ALL, ids=[bad.name for bad in ALL])
 def test_a_bad_study_is_refused_with_its_sentence(bad: Bad, tmp_path):
     """The whole sentence is compared, and the line is the one where the fault is."""
-    assert FULL.count(bad.old) == 1, "the change must apply at one place"
-    text = FULL.replace(bad.old, bad.new)
+    assert bad.base.count(bad.old) == 1, "the change must apply at one place"
+    text = bad.base.replace(bad.old, bad.new)
     with pytest.raises(StudyError) as error:
         load_study(write(tmp_path, text))
     file, line, sentence = str(error.value).removeprefix(str(tmp_path)).split(":", 2)
@@ -263,8 +265,8 @@ OVERRIDES = {
     "study.title.x=3": "study.title.x=3: key `study.title` is a value, not a table",
     "drugs.tky.kd_um=1": "drugs.tky.kd_um=1: key `drugs.tky` is unknown; did you mean `tki`?",
     "drugs.aspirin={ dose = 3 }": "drugs.aspirin={ dose = 3 }: key `drugs.aspirin.dose` is unknown; "
-    "known here: `molecular_weight_g_per_mol`, `kd_um`, `target`, `pool`, `max_dose_mg`, `uptake`, "
-    "`carrier_share`, `exchange_per_h`, ...",
+    "known here: `molecular_weight_g_per_mol`, `kd_um`, `target`, `pool`, `max_dose_mg`, "
+    "`max_cumulative_mg`, `max_cumulative_mg_per_m2`, `uptake`, ...",
     "arms.2.name=x": "arms.2.name=x: key `arms`: expected a row from 0 to 1, got 2",
     "arms.-1.name=x": "arms.-1.name=x: key `arms`: expected a row from 0 to 1, got -1",
     "arms.first.name=x": "arms.first.name=x: key `arms`: expected a row from 0 to 1, got first",

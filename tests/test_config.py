@@ -18,7 +18,7 @@ from jaxevo.config.locate import locate
 from jaxevo.drug.schedule import Dose, Level
 from jaxevo.drug.signaling import COMBINATIONS
 from jaxevo.engines.base import Arm, Founder, Immigration, Problem, Record, Relapse
-from jaxevo.engines.patients import factor
+from jaxevo.engines.patients import SAMPLINGS, factor, uniform
 from jaxevo.genotype import INHERITANCES as GENOME_INHERITANCES
 from jaxevo.genotype import pack, unpack
 from jaxevo.sites import CROWDINGS
@@ -60,6 +60,9 @@ def test_a_study_needs_only_a_title_a_horizon_two_rates_and_an_arm(tmp_path):
         None,
         100,
         Relapse(),
+        None,
+        (),
+        None,
     )
     assert problem.arms[0] == Arm("untreated", ())
     model = problem.model
@@ -285,6 +288,7 @@ def test_the_words_of_study_files_are_those_of_the_model():
     assert tables.CROWDINGS == CROWDINGS
     assert tables.COMBINATIONS == COMBINATIONS
     assert tables.MUTATING_DAUGHTERS == MUTATING_DAUGHTERS
+    assert tables.SAMPLINGS == SAMPLINGS
     assert tuple(INHERITANCES) == GENOME_INHERITANCES
 
 
@@ -405,7 +409,7 @@ def test_each_patient_is_the_study_with_numbers_of_its_own(tmp_path):
     problem = study_of(tmp_path, text, "study.seed=5").problem()
     assert len(problem.models) == len(problem.patients) == 3
     for i, patient in enumerate(problem.models):
-        times = lambda name, cv, i=i, **bounds: factor(5, i, name, cv, **bounds)  # noqa: E731
+        times = lambda name, cv, i=i, **bounds: factor(uniform(5, i, name), cv, **bounds)  # noqa: E731
         same(patient.birth.birth_rate, 1.0 * times("tumor.birth_rate_per_day", 0.1))
         same(patient.cellular.target.kd, np.array([[2.0], [0.1]]) * times("drugs.x.kd_um", 0.3))
         death = times("targets.x.max_death_per_day", 0.2, below=1.05)

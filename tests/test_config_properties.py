@@ -22,7 +22,8 @@ from jaxevo.config.locate import locate
 from jaxevo.genotype import traits, unpack
 from jaxevo.model import cast
 from jaxevo.sites import SiteParams, crowding_factor
-from tests.studies import FULL, MINIMAL
+from tests.pages import schema
+from tests.studies import CARE, FULL, MINIMAL
 
 positive = st.floats(1e-3, 1e3)
 share = st.just(0.0) | st.floats(1e-6, 1)
@@ -105,7 +106,15 @@ def doses_of(name, drug):
         once = st.just({"drug": name, "level_um": 0.5})
         return once | st.just({"drug": name, "level_um": 1, "days": 1, "every_days": 2.5})
     timing = st.sampled_from(
-        [{}, {"day": 3}, {"every_h": 12}, {"every_h": 24, "from_day": 1, "until_day": 5}]
+        [
+            {},
+            {"day": 3},
+            {"every_h": 12},
+            {"every_h": 24, "from_day": 1, "until_day": 5},
+            {"weekdays": ["Sat", "Mon"], "loading_mg": 20},
+            {"cycle_days": 3, "cycles": 2},
+            {"cycle_days": 4.5, "on_days": [0, 0.5], "until_day": 9, "loading_mg": 0},
+        ]
     )
     infusion = st.sampled_from([{}, {"infusion_h": 2}, {"route": "bolus"}])
     return st.tuples(timing, infusion).map(
@@ -158,10 +167,44 @@ def raw_studies(draw):
                 **about(names[0], MECHANISM_KEYS[mechanism]),
                 **about(names[-1], INHERITANCE_KEYS[inheritance]),
             }
+    raw |= draw(bodies(names))
     for number in range(draw(st.integers(1, 2))):
         rows = [draw(doses_of(name, drug)) for name, drug in given_drugs.items()]
-        raw["arms"].append({"name": f"arm {number}", "doses": rows})
+        raw["arms"].append({"name": f"arm {number}", "doses": rows} | draw(care_of(raw, rows)))
     return raw
+
+
+@st.composite
+def bodies(draw, names):
+    """Whether the patient is seen, and has a body."""
+    drugs = {name: {"slope_per_um": 2} for name in names}
+    optional = {
+        "visits": st.sampled_from([{"every_days": 7}, {"every_days": 3.5, "scan_every_days": 7}]),
+        "host": st.just({"body_surface_m2": 1.75, "drugs": drugs}),
+    }
+    return draw(st.fixed_dictionaries({}, optional=optional))
+
+
+@st.composite
+def care_of(draw, raw, rows):
+    """What else an arm of a study may do."""
+    arm = {}
+    if draw(st.booleans()):
+        raw["tumor"]["radiation_alpha_per_gy"] = 0.3
+        arm["radiation"] = [{"gray": 2, "weekdays": ["Tue", "Wed"], "fractions": 3}]
+        arm["radiation"] += [{"gray": 1.5, "every_days": 0.5, "fractions": 4, "from_day": 2}]
+    if draw(st.booleans()):
+        site = next(iter(raw.get("sites", {"tumor": 0})))
+        arm["surgery"] = [{"day": 4, "removed_fraction": draw(st.sampled_from([0.5, {site: 1}]))}]
+    is_weekly = raw.get("visits", {}).get("every_days") == 7
+    if "visits" in raw and draw(st.booleans()):
+        arm["policy"] = {"rule": "adaptive"} | draw(st.sampled_from([{}, {"stop": 0.3}]))
+    elif is_weekly and draw(st.booleans()):
+        arm["lines"] = [{"name": "a", "doses": rows}, {"name": "b", "doses": []}]
+        arm["policy"] = {"rule": "metronomic", "thresholds_cells": [1e3]}
+    if {"visits", "host"} <= raw.keys() and draw(st.booleans()):
+        arm["safety"] = {"rule": "hold_and_reduce", "hold_grade": 3}
+    return arm
 
 
 def loaded(text: str, *overrides: str) -> Study:
@@ -182,18 +225,26 @@ def test_a_resolved_study_loads_as_an_equal_study_and_problem(raw):
     assert again.to_toml() == study.to_toml()
     assert tomllib.loads(study.to_toml()) == study.resolved()
     first, second = study.problem(), again.problem()
-    same = {"model": None, "patients": ()}
+    same = {"model": None, "patients": (), "hosts": (), "arms": ()}
     assert first._replace(**same) == second._replace(**same)
     assert jax.tree.structure(first.models) == jax.tree.structure(second.models)
-    leaves = (jax.tree.leaves((x.model, x.patients)) for x in (first, second))
+    leaves = (jax.tree.leaves((x.model, x.patients, x.hosts, x.arms)) for x in (first, second))
     for one, two in zip(*leaves, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
-def test_the_full_study_loads_again_as_an_equal_study():
+@pytest.mark.parametrize("text", [FULL, CARE], ids=["full", "care"])
+def test_a_whole_study_loads_again_as_an_equal_study(text):
     """The same for every key there is."""
-    study = loaded(FULL)
+    study = loaded(text)
     assert loaded(study.to_toml()) == study
+
+
+def test_the_two_whole_studies_hold_every_key():
+    """But for the file of patients, which no text holds; rules have keys of their own."""
+    held = {key for text in (FULL, CARE) for path in _paths(tomllib.loads(text)) for key in path}
+    known = {key for _, table in schema() for key in table.model_fields}
+    assert known - held == {"file"}
 
 
 def _paths(table, path=()):
@@ -226,14 +277,16 @@ ANYTHING = st.one_of(
     st.just(datetime.date(1979, 5, 27)),
     st.sampled_from([[], {}, [[]], [{}], [1], {"tki": 1}, {"tki": {}}]),
 )
-RAW = tomllib.loads(FULL)
+WHOLE = {"full": tomllib.loads(FULL), "care": tomllib.loads(CARE)}
+PLACES = [(name, path) for name, raw in WHOLE.items() for path in _paths(raw)]
 
 
-@given(st.sampled_from(list(_paths(RAW))), ANYTHING, st.booleans())
-@settings(max_examples=150)
-def test_whatever_stands_at_a_key_ends_in_a_problem_or_in_a_sentence(path, value, is_removed):
+@given(st.sampled_from(PLACES), ANYTHING, st.booleans())
+@settings(max_examples=250)
+def test_whatever_stands_at_a_key_ends_in_a_problem_or_in_a_sentence(place, value, is_removed):
     """No other exception, whatever stands at any one place of a study; a sentence is one line."""
-    raw = copy.deepcopy(RAW)
+    name, path = place
+    raw = copy.deepcopy(WHOLE[name])
     table = raw
     for key in path[:-1]:
         table = table[key]

@@ -5,14 +5,14 @@ names become indices. Leaves are float64 NumPy arrays. A drug without plasma has
 prescribed; its pharmacokinetics are filled with values that do nothing.
 """
 
-from typing import TypeVar
-
 import numpy as np
 
 from jaxevo.cell.birth import BirthParams
 from jaxevo.cell.death import DeathParams
 from jaxevo.cell.mutation import MutationParams
 from jaxevo.config.alterations import Axes, Row, fill
+from jaxevo.config.build_care import HOURS, arm_of, given, host, limits, visits
+from jaxevo.config.care import surface
 from jaxevo.config.cohort import cohort
 from jaxevo.config.study import Study
 from jaxevo.config.tables import REFERENCE_MASS, Drug
@@ -22,25 +22,14 @@ from jaxevo.drug.damage import DamageParams
 from jaxevo.drug.delivery import DeliveryParams
 from jaxevo.drug.metabolism import MetabolismParams
 from jaxevo.drug.plasma import PlasmaParams
-from jaxevo.drug.schedule import Dose, Level
 from jaxevo.drug.signaling import SignalingParams
 from jaxevo.drug.target import TargetParams
 from jaxevo.drug.transport import TransportParams
 from jaxevo.engines import base
-from jaxevo.engines.base import Arm, Founder, Problem
+from jaxevo.engines.base import Founder, Problem
 from jaxevo.genotype import Genome, pack
 from jaxevo.model import Model, Names
 from jaxevo.sites import SiteParams
-
-T = TypeVar("T")
-HOURS = 24.0  # in a day
-
-
-def given(value: T | None) -> T:
-    """A value that every resolved study has."""
-    if value is None:
-        raise TypeError("a study must be resolved before it is built")
-    return value
 
 
 def by_name(value: float | dict[str, float]) -> dict[str, float]:
@@ -55,6 +44,7 @@ def problem(study: Study) -> Problem:
     general, tumor = study.study, study.tumor
     axes = axes_of(study)
     built = model(study, axes)
+    patients = list(cohort(study))
     return Problem(
         model=built,
         founders=founders(study, built.genome, axes),
@@ -74,11 +64,14 @@ def problem(study: Study) -> Problem:
             max_classes=study.record.max_classes,
             max_clones=study.record.max_clones,
         ),
-        patients=tuple(model(patient, axes) for patient in cohort(study)),
+        patients=tuple(model(patient, axes) for patient in patients),
         immigration=immigration(study, built.genome, axes),
         max_alterations=general.max_alterations,
         exact_below=general.exact_below_cells,
         relapse=relapse(study),
+        visits=visits(study),
+        hosts=tuple(host(patient, axes) for patient in patients or [study] if patient.host),
+        limits=limits(study),
     )
 
 
@@ -121,22 +114,6 @@ def relapse(study: Study) -> base.Relapse:
     )
 
 
-def arm_of(study: Study, i: int, axes: Axes) -> Arm:
-    """One arm, every dose and level on its own."""
-    horizon = study.study.horizon_days
-    doses, levels = [], []
-    for row in study.arms[i].doses:
-        drug = axes.drugs[row.drug]
-        for start, end in row.spans(horizon):
-            if row.level_um is not None:
-                levels.append(Level(drug, start, end, row.level_um))
-            else:
-                doses.append(
-                    Dose(drug, start, given(row.amount_mg), end - start, row.route == "oral")
-                )
-    return Arm(study.arms[i].name, tuple(doses), tuple(levels))
-
-
 def model(study: Study, axes: Axes) -> Model:
     """Everything that can happen to a cell."""
     drugs = list(study.drugs.values())
@@ -162,6 +139,7 @@ def model(study: Study, axes: Axes) -> Model:
         mutation=MutationParams(
             study.study.mutating_daughters, _array(study.study.genetic_instability)
         ),
+        body_surface=_array(surface(study) or 1.0),
     )
 
 
@@ -271,8 +249,8 @@ def _cellular(study: Study, axes: Axes) -> CellularParams:
         ),
         damage=DamageParams(
             is_dna=_array([float(target.dna) for target in targets]),
-            alpha=_array(0.0),  # no arm gives radiation yet
-            beta=_array(0.0),
+            alpha=_array(study.tumor.radiation_alpha_per_gy),
+            beta=_array(study.tumor.radiation_beta_per_gy2),
         ),
         apoptosis=ApoptosisParams(
             max_death_rate=_array([target.max_death_per_day for target in targets]),

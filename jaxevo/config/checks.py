@@ -4,29 +4,27 @@ Each check raises the fault of the first key that breaks it. They run in the ord
 study as it was written, before `resolve` spells it out.
 """
 
-import itertools
 import math
-from collections.abc import Iterable
 
 from jaxevo.config.alterations import GeneticInstability
-from jaxevo.config.doses import Dosing
-from jaxevo.config.draft import Draft
+from jaxevo.config.care import (
+    MAX_ENTRIES,
+    check_arms,
+    check_drug_limits,
+    check_host,
+    check_visits,
+)
+from jaxevo.config.draft import Draft, site_names
 from jaxevo.config.growth import check_growth
-from jaxevo.config.sentences import Path, expected, fault, hint, missing, unknown_name
+from jaxevo.config.sentences import Path, expected, fault, known_keys, missing, unknown_name
 from jaxevo.config.tables import Drug, Immigration, Mixture
 
 LONGEST_NAME = 60  # characters
 ASSESSED = "assessed_from_day"
 MAX_GENOTYPES = 2**32
-MAX_ENTRIES = 1_000_000  # times that are recorded, doses of an arm
+TINY = 1e-9  # relative; so close to a whole number counts as whole
 SYNC_HOURS = {"cells": 6.0}  # by default
 OTHER_SYNC_HOURS = 24.0
-ONE_SITE = "tumor"
-
-
-def site_names(study: Draft) -> list[str]:
-    """The sites, in order; one named `tumor` where the study names none."""
-    return list(study.sites) or [ONE_SITE]
 
 
 def drug_targets(study: Draft, name: str) -> dict[str, float]:
@@ -42,9 +40,15 @@ def target_names(study: Draft) -> list[str]:
 
 
 def default_sync_hours(study: Draft) -> float:
-    """Longest interval between syncs where the study names none; at most the horizon."""
+    """Longest interval between syncs where the study names none; at most the horizon, and such that
+    syncs fall on visits.
+    """
     hours = SYNC_HOURS.get(study.study.engine, OTHER_SYNC_HOURS)
-    return min(hours, study.study.horizon_days * 24)
+    hours = min(hours, study.study.horizon_days * 24)
+    if study.visits is None:
+        return hours
+    between = study.visits.every_days * 24
+    return between / math.ceil(between / hours * (1 - TINY))
 
 
 def room(study: Draft) -> int | None:
@@ -86,12 +90,12 @@ def check_sites(study: Draft) -> None:
     for name, site in study.sites.items():
         at = ("sites", name)
         for key in ("delivered_fraction", "equilibration_per_h"):
-            _known_keys("drug", getattr(site, key), study.drugs, (*at, key))
+            known_keys("drug", getattr(site, key), study.drugs, (*at, key))
         if site.barrier is not None:
             by_drug, pumps = site.barrier.permeability_per_h, site.barrier.pump
-            _known_keys("drug", by_drug, study.drugs, (*at, "barrier", "permeability_per_h"))
-            _known_keys("pump", pumps, study.pumps, (*at, "barrier", "pump"))
-        _known_keys("site", site.migration_per_day, study.sites, (*at, "migration_per_day"))
+            known_keys("drug", by_drug, study.drugs, (*at, "barrier", "permeability_per_h"))
+            known_keys("pump", pumps, study.pumps, (*at, "barrier", "pump"))
+        known_keys("site", site.migration_per_day, study.sites, (*at, "migration_per_day"))
         if name in site.migration_per_day:
             raise fault("leads back to the same site", (*at, "migration_per_day", name))
     if study.sites and study.tumor.capacity_cells is not None:
@@ -158,7 +162,7 @@ def _check_cells(study: Draft, row: Mixture | Immigration, at: Path) -> None:
     """Cells that the tumor starts from or that come to it have a site and a genotype that exist."""
     if row.site is not None and row.site not in site_names(study):
         raise unknown_name("a site", row.site, site_names(study), (*at, "site"))
-    _known_keys("alteration", row.genotype, study.alterations, (*at, "genotype"))
+    known_keys("alteration", row.genotype, study.alterations, (*at, "genotype"))
     for name, level in row.genotype.items():
         top = study.alterations[name].max_level
         if level > top:
@@ -184,7 +188,7 @@ def check_drugs(study: Draft) -> None:
         at = ("drugs", name)
         known = [*study.targets, *([] if name in study.targets else [name])]
         if isinstance(drug.kd_um, dict):
-            _known_keys("target", drug.kd_um, known, (*at, "kd_um"))
+            known_keys("target", drug.kd_um, known, (*at, "kd_um"))
             if drug.target is not None:
                 raise fault("stands beside a kd_um for each target; expected one", (*at, "target"))
         elif drug.target is not None and drug.target not in known:
@@ -231,7 +235,7 @@ def check_pumps(study: Draft) -> None:
     """Pumps name drugs."""
     for name, pump in study.pumps.items():
         for key in ("vmax_um_per_h", "km_um", "inhibited_by_ki_um"):
-            _known_keys("drug", getattr(pump, key), study.drugs, ("pumps", name, key))
+            known_keys("drug", getattr(pump, key), study.drugs, ("pumps", name, key))
 
 
 def check_alterations(study: Draft) -> None:
@@ -242,7 +246,7 @@ def check_alterations(study: Draft) -> None:
         for key in type(alteration).model_fields:
             value = getattr(alteration, key)
             if isinstance(value, dict):
-                _known_keys("drug", value, study.drugs, (*at, key))
+                known_keys("drug", value, study.drugs, (*at, key))
             if key == "pump" and value not in study.pumps:
                 raise unknown_name("a pump", value, study.pumps, (*at, key))
             if key in ("target", "through") and value is not None and value not in targets:
@@ -306,76 +310,6 @@ def check_times(study: Draft) -> None:
             )
 
 
-def check_arms(study: Draft) -> None:
-    """Doses name drugs that can be given that way, between day 0 and the horizon."""
-    for i, arm in enumerate(study.arms):
-        for k, dose in enumerate(arm.doses):
-            at = ("arms", i, "doses", k)
-            if dose.drug not in study.drugs:
-                raise unknown_name("a drug", dose.drug, study.drugs, (*at, "drug"))
-            _check_dose(dose, study.drugs[dose.drug], at)
-            _check_days(dose, study.study.horizon_days, at)
-        _check_levels(arm.doses, study.study.horizon_days, ("arms", i, "doses"))
-
-
-def _check_dose(dose: Dosing, drug: Drug, at: Path) -> None:
-    if drug.plasma is None and dose.amount_mg is not None:
-        raise fault(
-            f"is given of a drug without plasma; expected level_um, or [drugs.{dose.drug}.plasma]",
-            (*at, "amount_mg"),
-        )
-    if drug.plasma is not None and dose.level_um is not None:
-        raise fault(
-            f"is prescribed for a drug with [drugs.{dose.drug}.plasma]; expected amount_mg",
-            (*at, "level_um"),
-        )
-    most = drug.max_dose_mg
-    if dose.amount_mg is not None and most is not None and dose.amount_mg > most:
-        raise expected(f"at most max_dose_mg ({most:g})", dose.amount_mg, (*at, "amount_mg"))
-    if dose.route == "oral" and drug.plasma is not None and drug.plasma.absorption_per_h is None:
-        raise fault(
-            f'is "oral"; expected absorption_per_h in [drugs.{dose.drug}.plasma]', (*at, "route")
-        )
-
-
-def _check_days(dose: Dosing, horizon: float, at: Path) -> None:
-    for key in ("day", "from_day"):
-        day = getattr(dose, key)
-        if day is not None and day >= horizon:
-            raise expected(f"a day before the horizon ({horizon:g})", day, (*at, key))
-    if dose.until_day is not None and dose.until_day > horizon:
-        at = (*at, "until_day")
-        raise expected(f"a day up to the horizon ({horizon:g})", dose.until_day, at)
-    if dose.num_times(horizon) > MAX_ENTRIES:
-        key = "every_days" if dose.every_h is None else "every_h"
-        number = dose.num_times(horizon)
-        raise fault(f"makes {number} doses; expected at most {MAX_ENTRIES}", (*at, key))
-
-
-def _check_levels(doses: list[Dosing], horizon: float, at: Path) -> None:
-    """No two rows prescribe the level of one drug at the same time."""
-    spans = []
-    for k, dose in enumerate(doses):
-        if dose.level_um is not None:
-            spans += [(dose.drug, span.start, span.end, k) for span in dose.spans(horizon)]
-    spans.sort()
-    for one, two in itertools.pairwise(spans):
-        if one[0] == two[0] and two[1] < one[2] and one[3] != two[3]:
-            first, second = sorted((one[3], two[3]))
-            raise fault(
-                f"prescribes {one[0]} on day {two[1]:g}, as row {first} does; "
-                "expected levels of one drug that do not overlap",
-                (*at, second, "level_um"),
-            )
-
-
-def _known_keys(kind: str, values: object, known: Iterable[str], at: Path) -> None:
-    """Every key of a table of names is the name of something."""
-    for name in values if isinstance(values, dict) else ():
-        if name not in known:
-            raise fault(f"is no {kind} of the study{hint(name, known)}", (*at, name))
-
-
 CHECKS = (
     check_names,
     check_engine,
@@ -386,6 +320,9 @@ CHECKS = (
     check_alterations,
     check_targets,
     check_times,
+    check_visits,
+    check_host,
+    check_drug_limits,
     check_arms,
     check_growth,
 )

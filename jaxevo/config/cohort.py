@@ -1,34 +1,47 @@
 """Cohort: [patients], each the study with some numbers of its own.
 
 In a patient a number x of the study becomes x f, and f has the log-normal law with median 1 and
-coefficient of variation cv, within the bounds that are given: ln f = sigma z, sigma^2 = ln(1 + cv^2).
-A key that holds a table of numbers, such as kd_um by target, multiplies all of them by one factor.
+coefficient of variation cv, within the bounds that are given: ln f = sigma z, sigma^2 = ln(1 + cv^2). A
+key that holds a table of numbers, such as kd_um by target, multiplies all of them by one factor. Two z
+may be correlated. Or the numbers of all patients are given, one by one.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from jaxevo.config.draft import Draft
 from jaxevo.config.overrides import keys_of
-from jaxevo.config.sentences import StudyError, dotted, fault, hint, show
-from jaxevo.config.tables import Variation
+from jaxevo.config.sentences import Path, StudyError, dotted, fault, hint, show, unknown_name
+from jaxevo.config.tables import Patients, Variation
 
 if TYPE_CHECKING:
     from jaxevo.config.study import Study
 
-OF_TUMOR = ("birth_rate_per_day", "death_rate_per_day")
-OF_STUDY = ("genetic_instability",)
+SHARED = {
+    "tumor": (
+        "birth_rate_per_day",
+        "death_rate_per_day",
+        "radiation_alpha_per_gy",
+        "radiation_beta_per_gy2",
+    ),
+    "study": ("genetic_instability",),
+}
 TABLES = ("sites", "drugs", "targets", "pumps", "alterations")
+LEAST_EIGENVALUE = 1e-9  # of correlations; below it, rounding decides
+UNTREATED = {"name": "untreated", "doses": []}
 
 
-def check_variations(study: Draft) -> None:
-    """Every key of [patients.vary] leads to a number > 0 of the resolved study, within its bounds."""
-    table = study.model_dump(exclude_none=True) if study.patients.vary else {}
-    for name, variation in study.patients.vary.items():
+def check_patients(study: Draft) -> None:
+    """Every key that differs between patients leads to a number of the resolved study."""
+    patients = study.patients
+    table = study.model_dump(exclude_none=True) if patients.vary or patients.values else {}
+    for name, variation in patients.vary.items():
         at = ("patients", "vary", name)
         found = _find(table, keys_of(name), at)
         if isinstance(found, dict):
@@ -41,50 +54,111 @@ def check_variations(study: Draft) -> None:
             raise fault(f"leads to {show(found)}; expected a finite number > 0 that can vary", at)
         else:
             _check_bounds(found, variation, at)
+    for name in patients.values:
+        at = ("patients", "values", name)
+        found = _find(table, keys_of(name), at)
+        if isinstance(found, dict) and len(found) > 1 and any(map(_is_number, found.values())):
+            raise fault(
+                f"is a table; expected one of its numbers, such as {name}.{next(iter(found))}", at
+            )
+        found = next(iter(found.values()), None) if isinstance(found, dict) else found
+        if not _is_number(found):
+            raise fault(f"leads to {show(found)}; expected a number", at)
+    _check_correlations(patients)
+
+
+def _check_correlations(patients: Patients) -> None:
+    """Pairs of keys that vary, each once, whose correlations are possible together."""
+    at: Path = ("patients", "correlations")
+    seen = set()
+    for i, (one, two, _) in enumerate(patients.correlations):
+        for k, name in enumerate((one, two)):
+            if name not in patients.vary:
+                raise unknown_name("a key of patients.vary", name, patients.vary, (*at, i, k))
+        if one == two:
+            raise fault("correlates a key with itself", (*at, i))
+        if frozenset((one, two)) in seen:
+            raise fault("correlates a pair that stands there already", (*at, i))
+        seen.add(frozenset((one, two)))
+    _, matrix = correlation(patients)
+    if np.linalg.eigvalsh(matrix).min(initial=1.0) < LEAST_EIGENVALUE:
+        raise fault("contradict each other: no numbers can be correlated in these ways at once", at)
+
+
+def correlation(patients: Patients) -> tuple[list[str], np.ndarray]:
+    """The keys that are correlated, in alphabetical order, and the matrix of their correlations."""
+    rows = patients.correlations
+    names = sorted({name for row in rows for name in row[:2]})
+    matrix = np.eye(len(names))
+    for one, two, value in rows:
+        i, j = names.index(one), names.index(two)
+        matrix[i, j] = matrix[j, i] = value
+    return names, matrix
 
 
 def cohort(study: "Study") -> "Iterator[Study]":
     """The study of every patient, one by one; none where all patients are alike and only one.
 
     Raises:
-        StudyError: a number that was drawn for a patient cannot be in a study.
+        StudyError: a number that was drawn for a patient, or given, cannot be in a study.
     """
-    # Here, because it brings JAX: a bad study is refused before that second is spent.
-    from jaxevo.engines.patients import factor  # noqa: PLC0415
-
-    count, vary = study.patients.count, study.patients.vary
-    if count == 1 and not vary:
+    patients = study.patients
+    if patients.count == 1 and not patients.vary and not patients.values:
         return
-    shared = study.resolved()
+    shared = study.resolved() | {"arms": [UNTREATED]}  # all patients have the arms of the study
     del shared["patients"]
-    for patient in range(count):
+    rows = _ranks(study) if patients.vary else itertools.repeat((), patients.count)
+    for patient, row in enumerate(rows):
         table = copy.deepcopy(shared)
-        for name, variation in vary.items():
-            *path, last = keys_of(name)
-            parent = _at(table, path)
-            key: Any = int(last) if isinstance(parent, list) else last
-            middle = parent[key]
-            scale = 1.0 if isinstance(middle, dict) else middle
-            above = 0.0 if variation.above is None else variation.above / scale
-            below = math.inf if variation.below is None else variation.below / scale
-            times = factor(study.study.seed, patient, name, variation.cv, above, below)
-            parent[key] = _multiplied(middle, times, is_count=last.endswith("_cells"))
+        for (name, variation), rank in zip(patients.vary.items(), row, strict=True):
+            parent, key = _parent(table, name)
+            parent[key] = _varied(parent[key], variation, rank, is_count=name.endswith("_cells"))
+        for name, column in patients.values.items():
+            parent, key = _parent(table, name)
+            own = column[patient]
+            parent[key] = dict.fromkeys(parent[key], own) if isinstance(parent[key], dict) else own
         try:
             yield type(study).model_validate(table)
         except ValidationError as error:
-            raise StudyError(_sentence(error, patient)) from None
+            raise StudyError(_sentence(error, patient, patients)) from None
 
 
-def _find(table: dict[str, Any], keys: list[str], at: tuple) -> Any:
+def _ranks(study: "Study") -> np.ndarray:
+    """The rank of every patient in every number that varies, [patient, name]."""
+    # Here, because it brings JAX: a bad study is refused before that second is spent.
+    from jaxevo.engines.patients import correlated, ranks  # noqa: PLC0415
+
+    patients, vary = study.patients, list(study.patients.vary)
+    found = ranks(study.study.seed, patients.count, vary, patients.sampling)
+    names, matrix = correlation(patients)
+    if names:
+        columns = [vary.index(name) for name in names]
+        found[:, columns] = correlated(found[:, columns], matrix)
+    return found
+
+
+def _varied(middle: Any, variation: Variation, rank: float, *, is_count: bool) -> Any:
+    """A number, or all numbers of a table, times the factor of one patient."""
+    from jaxevo.engines.patients import factor  # noqa: PLC0415
+
+    scale = 1.0 if isinstance(middle, dict) else middle
+    above = 0.0 if variation.above is None else variation.above / scale
+    below = math.inf if variation.below is None else variation.below / scale
+    times = factor(float(rank), variation.cv, above, below)
+    if isinstance(middle, dict):
+        return {name: x * times if _may_vary(x) else x for name, x in middle.items()}
+    return float(max(1, round(middle * times))) if is_count else middle * times
+
+
+def _find(table: dict[str, Any], keys: list[str], at: Path) -> Any:
     """The value at a path that patients may have of their own."""
     if len(keys) < 2:
         raise fault("expected the path of a number, such as tumor.birth_rate_per_day", at)
-    shared = {"tumor": OF_TUMOR, "study": OF_STUDY}
-    if keys[0] not in (*shared, *TABLES) or keys[1] not in shared.get(keys[0], keys[1]):
-        names = [f"{root}.{key}" for root, own in shared.items() for key in own]
+    if keys[0] not in (*SHARED, *TABLES, "host") or keys[1] not in SHARED.get(keys[0], keys[1]):
+        names = [f"{root}.{key}" for root, own in SHARED.items() for key in own]
         raise fault(
             "is shared by all patients; expected a number in "
-            f"{', '.join(f'[{name}.X]' for name in TABLES)}, or one of {', '.join(names)}",
+            f"{', '.join(f'[{name}.X]' for name in TABLES)} or [host], or one of {', '.join(names)}",
             at,
         )
     level: Any = table
@@ -99,17 +173,23 @@ def _find(table: dict[str, Any], keys: list[str], at: tuple) -> Any:
     return level
 
 
-def _at(table: Any, path: list[str]) -> Any:
+def _parent(table: Any, name: str) -> tuple[Any, Any]:
+    """What holds the value at a path, and under which key or index."""
+    *path, last = keys_of(name)
     for key in path:
         table = table[int(key)] if isinstance(table, list) else table[key]
-    return table
+    return table, int(last) if isinstance(table, list) else last
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float)
 
 
 def _may_vary(value: object) -> bool:
     return isinstance(value, float) and 0 < value < math.inf
 
 
-def _check_bounds(value: float, variation: Variation, at: tuple) -> None:
+def _check_bounds(value: float, variation: Variation, at: Path) -> None:
     if variation.above is not None and variation.above >= value:
         raise fault(
             f"expected less than the study's own value ({value:g}), got {variation.above:g}",
@@ -122,19 +202,12 @@ def _check_bounds(value: float, variation: Variation, at: tuple) -> None:
         )
 
 
-def _multiplied(value: Any, times: float, *, is_count: bool) -> Any:
-    if isinstance(value, dict):
-        return {name: x * times if _may_vary(x) else x for name, x in value.items()}
-    return float(max(1, round(value * times))) if is_count else value * times
-
-
-def _sentence(error: ValidationError, patient: int) -> str:
+def _sentence(error: ValidationError, patient: int, patients: Patients) -> str:
     detail = error.errors(include_url=False)[0]
     context = detail.get("ctx", {})
     path = (*detail["loc"], *context.get("at", ()))
     what = context.get("sentence", detail["msg"])
     joint = ": " if what.startswith("expected") else " "
-    return (
-        f"patient {patient} that [patients.vary] draws cannot be: key `{dotted(path)}`{joint}{what}; "
-        "give what varies an `above` or a `below`"
-    )
+    way_out = "; give what varies an `above` or a `below`" if patients.vary else ""
+    source = "[patients.vary] draws" if patients.vary else "[patients.values] gives"
+    return f"patient {patient} that {source} cannot be: key `{dotted(path)}`{joint}{what}{way_out}"

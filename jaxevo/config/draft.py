@@ -3,7 +3,9 @@
 from pydantic import Field
 
 from jaxevo.config.alterations import AnyAlteration
-from jaxevo.config.doses import Arm
+from jaxevo.config.arms import Arm
+from jaxevo.config.doses import Calendar
+from jaxevo.config.host import Host
 from jaxevo.config.tables import (
     Drug,
     General,
@@ -16,6 +18,7 @@ from jaxevo.config.tables import (
     Target,
     Tumor,
 )
+from jaxevo.config.visits import Visits
 
 
 class Draft(Table):
@@ -31,4 +34,19 @@ class Draft(Table):
     patients: Patients = Patients()
     relapse: Relapse = Relapse()
     record: Record = Record()
+    visits: Visits | None = None
+    host: Host | None = None
     arms: list[Arm]
+
+    @property
+    def calendar(self) -> Calendar:
+        """What patterns of days are laid on."""
+        return Calendar(self.study.horizon_days, self.study.first_weekday)
+
+
+ONE_SITE = "tumor"
+
+
+def site_names(study: Draft) -> list[str]:
+    """The sites, in order; one named `tumor` where the study names none."""
+    return list(study.sites) or [ONE_SITE]

@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from jaxevo.config.columns import Columns, read_columns
+from jaxevo.config.files import read_text
 from jaxevo.config.locate import line_of, locate
 from jaxevo.config.overrides import Setting, apply
 from jaxevo.config.sentences import Path, StudyError, dotted, show
 from jaxevo.config.study import Study
 
-LARGEST_FILE = 16 * 2**20  # bytes
+WHAT = "a study file"
 
 
 def load_study(path: str | File, overrides: Sequence[str] = ()) -> Study:
@@ -25,52 +27,40 @@ def load_study(path: str | File, overrides: Sequence[str] = ()) -> Study:
             an overridden value it names `--set` in place of the file.
     """
     file = str(path)
-    text = _read(file)
+    text = read_text(file, WHAT)
     raw = _parse(file, text)
     if not raw and not overrides:
         raise StudyError(f"{file}:1: is empty; expected [study], [tumor] and [[arms]]")
     settings = apply(raw, overrides)
+    columns = _fill_patients(raw, File(file).parent)
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise StudyError(_first_sentence(file, text, settings, details)) from None
+        raise StudyError(_first_sentence(file, text, settings, columns, details)) from None
+
+
+def _fill_patients(raw: dict[str, Any], folder: File) -> Columns | None:
+    """Put the numbers of `patients.file` in its place, if it is given."""
+    patients = raw.get("patients")
+    if not isinstance(patients, dict) or "values" in patients:
+        return None
+    if not isinstance(patients.get("file"), str) or not patients["file"].strip():
+        return None
+    columns = read_columns(folder, patients["file"])
+    raw["patients"] = {key: value for key, value in patients.items() if key != "file"}
+    raw["patients"]["values"] = columns.values
+    return columns
 
 
 def place_of(path: str | File, overrides: Sequence[str], key: Path) -> str:
     """How a sentence names the place of a key: `--set ...` where that gave it, else file and line."""
     file = str(path)
-    text = _read(file)
+    text = read_text(file, WHAT)
     lines = locate(text)
     given = (s for s in apply(_parse(file, text), overrides) if s.path == key)
     setting = next(given, None)
     return setting.where if setting else f"{file}:{line_of(lines, key)}"
-
-
-def _read(file: str) -> str:
-    """The text of a file, UTF-8 without a byte order mark."""
-    try:
-        with open(file, "rb") as stream:
-            data = stream.read(LARGEST_FILE + 1)
-    except IsADirectoryError:
-        raise StudyError(f"{file}: is a folder; expected a study file") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StudyError(f"{file}: cannot be read: {reason}") from None
-    if len(data) > LARGEST_FILE:
-        raise StudyError(f"{file}: is larger than {LARGEST_FILE} bytes; expected a study file")
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise StudyError(f"{file}:1: starts with a byte order mark; expected UTF-8 without one")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
-        raise StudyError(f"{file}:1: is not UTF-8 text (UTF-16, or no text); expected UTF-8")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line = 1 + data.count(b"\n", 0, error.start)
-        byte = data[error.start]
-        raise StudyError(
-            f"{file}:{line}: is not UTF-8: byte 0x{byte:02x}; expected UTF-8"
-        ) from None
 
 
 def _parse(file: str, text: str) -> dict[str, Any]:
@@ -95,17 +85,26 @@ def _parse(file: str, text: str) -> dict[str, Any]:
 
 
 def _first_sentence(
-    file: str, text: str, settings: list[Setting], details: list[ErrorDetails]
+    file: str,
+    text: str,
+    settings: list[Setting],
+    columns: Columns | None,
+    details: list[ErrorDetails],
 ) -> str:
     """The sentence of the error that comes first, `--set` before the lines of the file."""
     lines = locate(text)
     sentences = []
     for detail in details:
         path, sentence = _read_detail(detail)
+        joint = ": " if sentence.startswith("expected") else " "
+        if columns is not None and path[:2] == ("patients", "values") and len(path) > 2:
+            patient = path[3] if len(path) > 3 and isinstance(path[3], int) else None
+            what = f"{columns.where(patient)}: column `{path[2]}`{joint}{sentence}"
+            sentences.append((line_of(lines, ("patients", "file")), what))
+            continue
         setting = next((s for s in settings if s.concerns(path, lines)), None)
         line = 0 if setting else line_of(lines, path)
         where = setting.where if setting else f"{file}:{line}"
-        joint = ": " if sentence.startswith("expected") else " "
         sentences.append((line, f"{where}: key `{dotted(path)}`{joint}{sentence}"))
     return min(sentences, key=lambda pair: pair[0])[1]
 

@@ -6,7 +6,9 @@ What is resolved resolves to itself, so that a study and its saved form are equa
 import math
 
 from jaxevo.config import checks, growth
-from jaxevo.config.draft import Draft
+from jaxevo.config.arms import SINGLE_LINE, Line
+from jaxevo.config.doses import Dosing
+from jaxevo.config.draft import ONE_SITE, Draft, site_names
 from jaxevo.config.sentences import dotted
 from jaxevo.config.tables import Site, Target
 
@@ -25,7 +27,7 @@ def resolve(study: Draft) -> None:
     _resolve_targets(study)
     _resolve_sites(study)
     _resolve_start(study)
-    _resolve_doses(study)
+    _resolve_arms(study)
 
 
 def _default_room(study: Draft) -> int:
@@ -38,19 +40,18 @@ def _default_room(study: Draft) -> int:
 
 def _resolve_patients(study: Draft) -> None:
     """What varies between patients is named where the resolved study has it."""
-    moved = (
-        {}
-        if study.sites
-        else {"tumor.capacity_cells": ("sites", checks.ONE_SITE, "capacity_cells")}
-    )
+    moved = {} if study.sites else {"tumor.capacity_cells": ("sites", ONE_SITE, "capacity_cells")}
     for name, drug in study.drugs.items():
         if drug.effect is not None:
             for key in type(drug.effect).model_fields:
                 moved[dotted(("drugs", name, "effect", key))] = ("targets", name, key)
-    study.patients.vary = {
-        dotted(moved[key]) if key in moved else key: table
-        for key, table in study.patients.vary.items()
-    }
+    patients = study.patients
+    name_of = lambda key: dotted(moved[key]) if key in moved else key  # noqa: E731
+    patients.vary = {name_of(key): table for key, table in patients.vary.items()}
+    patients.values = {name_of(key): column for key, column in patients.values.items()}
+    patients.correlations = [
+        [name_of(one), name_of(two), value] for one, two, value in patients.correlations
+    ]
 
 
 def _resolve_targets(study: Draft) -> None:
@@ -69,7 +70,7 @@ def _resolve_targets(study: Draft) -> None:
 def _resolve_sites(study: Draft) -> None:
     """Every site has a table, and says for each drug how it is delivered."""
     if not study.sites:
-        study.sites = {checks.ONE_SITE: Site(capacity_cells=growth.capacities(study)[0])}
+        study.sites = {ONE_SITE: Site(capacity_cells=growth.capacities(study)[0])}
         study.tumor.capacity_cells = None
     for site in study.sites.values():
         site.delivered_fraction = _by_drug(study, site.delivered_fraction, 1.0)
@@ -90,21 +91,37 @@ def _resolve_start(study: Draft) -> None:
     if study.tumor.mixture is None:
         study.tumor.founders = study.tumor.founders or 1
     for row in [*(study.tumor.mixture or []), *study.tumor.immigration]:
-        row.site = row.site or checks.site_names(study)[0]
+        row.site = row.site or site_names(study)[0]
 
 
-def _resolve_doses(study: Draft) -> None:
-    """Every dose has its days and its route."""
-    for dose in [dose for arm in study.arms for dose in arm.doses]:
-        if dose.is_single:
-            dose.day = dose.day or 0.0
-        else:
-            dose.from_day = dose.from_day or 0.0
-            dose.until_day = dose.until_day or study.study.horizon_days
-        plasma = study.drugs[dose.drug].plasma
-        if plasma is None or dose.route is not None:
-            continue
-        if dose.infusion_h is not None:
-            dose.route = "infusion"
-        else:
-            dose.route = "bolus" if plasma.absorption_per_h is None else "oral"
+def _resolve_arms(study: Draft) -> None:
+    """A policy without lines chooses when to give the doses of its arm; every dose has its days and
+    its route; surgery names every site.
+    """
+    for arm in study.arms:
+        if arm.policy is not None and not arm.lines:
+            arm.lines, arm.doses = [Line(name=SINGLE_LINE, doses=arm.doses)], []
+        for _, doses in arm.all_doses():
+            for dose in doses:
+                _resolve_dose(study, dose)
+        for operation in arm.surgery:
+            removed = operation.removed_fraction
+            by_site = removed if isinstance(removed, dict) else dict.fromkeys(study.sites, removed)
+            operation.removed_fraction = {name: by_site.get(name, 0.0) for name in study.sites}
+
+
+def _resolve_dose(study: Draft, dose: Dosing) -> None:
+    if dose.is_single:
+        dose.day = dose.day or 0.0
+    else:
+        dose.from_day = dose.from_day or 0.0
+        dose.until_day = dose.until_day or study.study.horizon_days
+    if dose.cycle_days is not None and dose.on_days is None:
+        dose.on_days = [0.0]
+    plasma = study.drugs[dose.drug].plasma
+    if plasma is None or dose.route is not None:
+        return
+    if dose.infusion_h is not None:
+        dose.route = "infusion"
+    else:
+        dose.route = "bolus" if plasma.absorption_per_h is None else "oral"

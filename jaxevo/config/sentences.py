@@ -56,6 +56,13 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"; known here: {', '.join(f'`{other}`' for other in known[:MOST_NAMES])}{more}"
 
 
+def known_keys(kind: str, values: object, known: Iterable[str], at: Path) -> None:
+    """Every key of a table of names is the name of something."""
+    for name in values if isinstance(values, dict) else ():
+        if name not in known:
+            raise fault(f"is no {kind} of the study{hint(name, known)}", (*at, name))
+
+
 def show(value: object) -> str:
     """A value as it stands in a study file, short enough for a sentence."""
     if isinstance(value, dict):

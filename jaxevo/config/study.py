@@ -6,7 +6,7 @@ import tomli_w
 from pydantic import model_validator
 
 from jaxevo.config.checks import check
-from jaxevo.config.cohort import check_variations
+from jaxevo.config.cohort import check_patients
 from jaxevo.config.draft import Draft
 from jaxevo.config.resolve import resolve
 
@@ -21,7 +21,7 @@ class Study(Draft):
     def _fits_together(self) -> "Study":
         check(self)
         resolve(self)
-        check_variations(self)
+        check_patients(self)
         return self
 
     def problem(self) -> "Problem":

@@ -7,7 +7,7 @@ out, and what every drug or target shares stands with each of them.
 
 import itertools
 import math
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, model_validator
 
@@ -15,6 +15,7 @@ from jaxevo.config.sentences import expected, fault, hint, missing
 from jaxevo.config.values import (
     AtLeastOne,
     Capacity,
+    Correlation,
     Count,
     CountOrNone,
     Day,
@@ -31,15 +32,19 @@ from jaxevo.config.values import (
     Micrometers,
     Micromolar,
     Milligrams,
+    MilligramsPerM2,
     MolarMass,
     Need,
     Number,
     PerDay,
+    PerGray,
+    PerGray2,
     PerHour,
     PerName,
     Positive,
     Share,
     Text,
+    Weekday,
     Words,
     phrase_of,
 )
@@ -91,6 +96,7 @@ class General(Table):
     seed: Annotated[int, BeforeValidator(Integer(0, 2**63 - 1))] = 0
     replicates: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1
     horizon_days: Days
+    first_weekday: Weekday = "Mon"
     sync_hours: Hours | None = None  # resolved: 6 or 24, or the horizon where that is shorter
     max_cells: Count | None = None  # resolved: room for twice the largest tumor foreseen
     max_alterations: Annotated[int, BeforeValidator(Integer(0, 2**32))] | None = None
@@ -134,6 +140,8 @@ class Tumor(Table):
     death_rate_per_day: PerDay
     crowding: Annotated[str, BeforeValidator(Words(CROWDINGS))] | None = None
     capacity_cells: Capacity | None = None  # resolved: moves to the one site
+    radiation_alpha_per_gy: PerGray = 0.0
+    radiation_beta_per_gy2: PerGray2 = 0.0
 
 
 class Barrier(Table):
@@ -241,6 +249,8 @@ class Drug(Table):
     target: Text | None = None  # resolved: moves into kd_um
     pool: Annotated[str, BeforeValidator(Words(("open", "trapped")))] = "open"
     max_dose_mg: Milligrams | None = None
+    max_cumulative_mg: Milligrams | None = None
+    max_cumulative_mg_per_m2: MilligramsPerM2 | None = None
     uptake: Annotated[str, BeforeValidator(Words(("passive", "carrier")))] | None = None
     carrier_share: Share | None = None  # resolved from uptake, 0 by default
     exchange_per_h: FasterPerHour | None = None  # 60 by default; resolved: moves into the next two
@@ -348,6 +358,8 @@ class Relapse(Table):
 
 
 DETECTION_CELLS = 10**9
+SAMPLINGS = ("random", "sobol")
+MOST_PATIENTS = 10_000_000
 
 
 class Variation(Table):
@@ -369,8 +381,30 @@ class Variation(Table):
 class Patients(Table):
     """[patients]: virtual patients, each with numbers of its own."""
 
-    count: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1
+    count: Annotated[int, BeforeValidator(Integer(1, MOST_PATIENTS))] = 1
+    sampling: Annotated[str, BeforeValidator(Words(SAMPLINGS))] = "random"
     vary: dict[str, Variation] = {}
+    correlations: list[Annotated[list[Any], BeforeValidator(Correlation())]] = []
+    file: Text | None = None  # resolved: moves into values
+    values: dict[str, list[Annotated[float, BeforeValidator(Number())]]] = {}
+
+    @model_validator(mode="after")
+    def _resolve(self) -> "Patients":
+        if self.file is not None and self.values:
+            raise fault("stands beside values; expected one of the two", ("file",))
+        if self.file is not None:
+            raise fault("is read where a study is loaded from a file", ("file",))
+        for name, column in self.values.items():
+            at = ("values", name)
+            if name in self.vary:
+                raise fault("is in patients.vary as well; expected one of the two", at)
+            if not 1 <= len(column) <= MOST_PATIENTS:
+                raise expected("a number for each patient", column, at)
+            if "count" not in self.model_fields_set:
+                self.count = len(column)
+            if len(column) != self.count:
+                raise expected(f"numbers of {self.count} patients", column, at)
+        return self
 
 
 class Record(Table):

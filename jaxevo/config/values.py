@@ -11,6 +11,7 @@ from jaxevo.config.sentences import Path, expected
 
 EXTREME = 1e100  # beyond it, or below its inverse, products and ratios of numbers would overflow
 MAX_COUNT = 10**18  # cells; leaves room to add in 64 bits
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,22 @@ class Switch:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """Two keys of a study and how their numbers are correlated."""
+
+    phrase: str = (
+        'two keys and a number, such as ["tumor.birth_rate_per_day", "host.feedback", 0.5]'
+    )
+
+    def __call__(self, value: object, *, at: Path = ()) -> list[str | float]:
+        if not isinstance(value, list) or [type(key) for key in value[:2]] != [str, str]:
+            raise expected(self.phrase, value, at)
+        if len(value) != 3:
+            raise expected(self.phrase, value, at)
+        return [*value[:2], Number(at_least=-1.0, at_most=1.0)(value[2], at=(*at, 2))]
+
+
+@dataclass(frozen=True)
 class PerName:
     """A table that gives a number to each name, or one number for all names."""
 
@@ -189,3 +206,11 @@ Length: TypeAlias = Annotated[float, BeforeValidator(Number("um", above=0.0))]
 Liters: TypeAlias = Annotated[float, BeforeValidator(Number("L", above=0.0))]
 LitersPerHour: TypeAlias = Annotated[float, BeforeValidator(Number("L per hour", at_least=0.0))]
 MolarMass: TypeAlias = Annotated[float, BeforeValidator(Number("g per mol", above=0.0))]
+SquareMeters: TypeAlias = Annotated[float, BeforeValidator(Number("m2", above=0.0))]
+MilligramsPerM2: TypeAlias = Annotated[float, BeforeValidator(Number("mg per m2", at_least=0.0))]
+Gray: TypeAlias = Annotated[float, BeforeValidator(Number("Gy", above=0.0))]
+PerGray: TypeAlias = Annotated[float, BeforeValidator(Number("per Gy", at_least=0.0))]
+PerGray2: TypeAlias = Annotated[float, BeforeValidator(Number("per Gy2", at_least=0.0))]
+Neutrophils: TypeAlias = Annotated[float, BeforeValidator(Number("(1e9 per L)", above=0.0))]
+PerMicromolar: TypeAlias = Annotated[float, BeforeValidator(Number("per uM", at_least=0.0))]
+Weekday: TypeAlias = Annotated[str, BeforeValidator(Words(WEEKDAYS))]

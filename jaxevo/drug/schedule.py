@@ -13,13 +13,21 @@ import numpy as np
 
 
 class Dose(NamedTuple):
-    """One administration. `day` from the start of treatment; `duration` in days, 0 for a bolus."""
+    """One administration. `day` from the start of treatment; `duration` in days, 0 for a bolus.
+
+    An amount per m2 is times the body surface of the patient.
+    """
 
     drug: int
     day: float
     amount_mg: float
     duration: float = 0.0
     is_oral: bool = False
+    is_per_m2: bool = False  # amount in mg per m2 of body surface
+
+    def mg(self, surface: float) -> float:
+        """The amount in a patient of this body surface (m2)."""
+        return self.amount_mg * surface if self.is_per_m2 else self.amount_mg
 
 
 class Level(NamedTuple):
@@ -58,6 +66,7 @@ def inputs(
     sync_days: np.ndarray,
     molar_mass: np.ndarray,
     bioavailability: np.ndarray,
+    body_surface: float = 1.0,
 ) -> Inputs:
     """Cut time at every start and end, and say what enters in each interval.
 
@@ -66,6 +75,7 @@ def inputs(
         sync_days: [sync] days at which an interval must end, from the first day to the horizon.
         molar_mass: [drug] g/mol.
         bioavailability: [drug] share of an oral dose that reaches the gut compartment, 0..1.
+        body_surface: m2, for doses per body surface.
 
     Returns:
         Inputs from `sync_days[0]` to `sync_days[-1]`; what lies outside is cut off.
@@ -79,7 +89,7 @@ def inputs(
     shape = (len(middles), len(molar_mass))
     gut, blood, infusion, level_um = (np.zeros(shape) for _ in range(4))
     for dose in doses:
-        amount = 1e3 * dose.amount_mg / molar_mass[dose.drug]  # mg -> umol
+        amount = 1e3 * dose.mg(body_surface) / molar_mass[dose.drug]  # mg -> umol
         if dose.is_oral:
             amount *= bioavailability[dose.drug]
         if dose.duration > RESOLUTION:

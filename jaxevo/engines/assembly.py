@@ -9,6 +9,7 @@ from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
 from jaxevo.engines.handover import State, origins
 from jaxevo.engines.recording import ArmRun, Growth, Tally
 from jaxevo.engines.tumors import EXTINCT, INTERRUPTED, OUT_OF_ROOM, RUNNING
+from jaxevo.model import Model
 
 TUMOR = ("arm", "patient", "replicate")
 
@@ -185,7 +186,7 @@ def _outcomes(
 
 
 def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
-    """Concentrations (of `problem.model`) on a grid of their own, and the doses between records."""
+    """Concentrations on a grid of their own, and the doses between records, both of `problem.model`."""
     model, horizon = problem.model, problem.horizon
     times = multiples(problem.record.concentration_every, horizon)
     blood, site = [], []
@@ -196,9 +197,7 @@ def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
         blood.append(np.concatenate([found.blood[start, 0], found.blood[-1:, 1]]))
         site.append(np.concatenate([found.site[start, 0], found.site[-1:, 1]]))
     record_days = when.day[when.is_record]
-    dose = np.stack(
-        [_dose_mg(arm.doses, record_days, len(model.names.drugs)) for arm in problem.arms]
-    )
+    dose = np.stack([_dose_mg(model, arm.doses, record_days) for arm in problem.arms])
     axes = ("arm", "concentration_time")
     return {
         "concentration_time": Variable(
@@ -216,16 +215,17 @@ def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
     }
 
 
-def _dose_mg(doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int) -> np.ndarray:
-    given = np.zeros((len(days), num_drugs))
+def _dose_mg(model: Model, doses: tuple[Dose, ...], days: np.ndarray) -> np.ndarray:
+    given = np.zeros((len(days), len(model.names.drugs)))
     for dose in doses:
+        amount = dose.mg(float(model.body_surface))
         if dose.duration == 0:
             at = np.searchsorted(days, dose.day + 1e-9) - 1
-            given[at, dose.drug] += dose.amount_mg
+            given[at, dose.drug] += amount
         else:
             ends = np.append(days[1:], np.inf)
             overlap = np.minimum(ends, dose.day + dose.duration) - np.maximum(days, dose.day)
-            given[:, dose.drug] += dose.amount_mg * np.maximum(overlap, 0) / dose.duration
+            given[:, dose.drug] += amount * np.maximum(overlap, 0) / dose.duration
     return given
 
 

@@ -98,6 +98,7 @@ class Limits(NamedTuple):
 
     dose_mg: tuple[float, ...]  # of one administration (label maximum), infinite for none
     cumulative_mg: tuple[float, ...]  # of all together, infinite for none
+    cumulative_mg_per_m2: tuple[float, ...] = ()  # likewise, times body surface; () for none
 
 
 class Relapse(NamedTuple):

@@ -58,6 +58,7 @@ def arm_inputs(model: Model, arm: Arm, sync_days: np.ndarray) -> Inputs:
         sync_days,
         np.asarray(model.molar_mass),
         np.asarray(model.bioavailability),
+        float(model.body_surface),
     )
 
 

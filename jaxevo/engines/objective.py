@@ -100,7 +100,8 @@ def _rows(process: Process, model: Model, arm: Arm) -> Callable[..., tuple[Offsp
     """The offspring and the largest rate in every interval as functions of the amounts."""
     start, length = np.asarray(process.start), np.asarray(process.duration)
     edges = np.append(start, start[-1] + length[-1])
-    dosing = _dosing(arm, edges, np.asarray(model.molar_mass), np.asarray(model.bioavailability))
+    parts = model.molar_mass, model.bioavailability, model.body_surface
+    dosing = _dosing(arm, edges, *map(np.asarray, parts))
     num_intervals, num_drugs = len(start), len(model.names.drugs)
     is_direct = _is_direct(model, arm)
     is_constant = is_direct and model.custom is None  # a custom law may read the day
@@ -130,11 +131,12 @@ def _rows(process: Process, model: Model, arm: Arm) -> Callable[..., tuple[Offsp
     return rows
 
 
-def _dosing(arm: Arm, edges: np.ndarray, molar_mass, bioavailability) -> _Dosing:
+def _dosing(arm: Arm, edges: np.ndarray, molar_mass, bioavailability, surface) -> _Dosing:
     """Where every dose and level of an arm enters; the same rules as `schedule.inputs`."""
     found, middles = [], (edges[1:] + edges[:-1]) / 2
     for k, dose in enumerate(arm.doses):
         factor = 1e3 / molar_mass[dose.drug] * (bioavailability[dose.drug] if dose.is_oral else 1.0)
+        factor *= surface if dose.is_per_m2 else 1.0
         if dose.duration > RESOLUTION:
             during = (dose.day < middles) & (middles < dose.day + dose.duration)
             found += [(2, i, dose.drug, k, factor / dose.duration) for i in np.flatnonzero(during)]

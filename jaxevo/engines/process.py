@@ -252,8 +252,9 @@ def _one(problem, law, arm_index, when, cut_at_doses, courses) -> _Plan:
 
 
 def _cached_inputs(model, arm, arm_index, sync_days, courses) -> Inputs:
-    """What an arm gives; patients of equal bioavailability are given the same."""
-    key = (arm_index, *(np.asarray(x).tobytes() for x in (model.molar_mass, model.bioavailability)))
+    """What an arm gives; patients of equal bioavailability and body surface are given the same."""
+    parts = (model.molar_mass, model.bioavailability, model.body_surface)
+    key = (arm_index, *(np.asarray(x).tobytes() for x in parts))
     if key not in courses:
         courses[key] = arm_inputs(model, arm, sync_days)
     return courses[key]
@@ -262,7 +263,7 @@ def _cached_inputs(model, arm, arm_index, sync_days, courses) -> Inputs:
 def _cached_course(model, arm_index, given, courses) -> np.ndarray:
     """Concentrations at the sites, [interval, node, site, drug]; equal patients share a course."""
     parts = (model.plasma, model.delivery, model.cellular.transport, model.molar_mass,
-             model.bioavailability)  # fmt: skip
+             model.bioavailability, model.body_surface)  # fmt: skip
     key = (arm_index, *(np.asarray(x).tobytes() for x in jax.tree.leaves(parts)))
     if key not in courses:
         courses[key] = arm_course(model, given).site

@@ -130,12 +130,13 @@ def test_gradient_of_a_tumor_that_is_treated_at_its_size():
 def test_inputs_are_those_of_the_schedule():
     """Amounts become gut, blood, infusion and level as `schedule.inputs` has them."""
     edges = np.arange(0.0, 28.5, 0.5)
-    mass, share = np.array([300.0, 500.0, 400.0]), np.array([0.5, 0.6, 1.0])
-    for arm in (DOSES, LEVELS):
+    mass, share, surface = np.array([300.0, 500.0, 400.0]), np.array([0.5, 0.6, 1.0]), 1.9
+    per_m2 = DOSES._replace(doses=tuple(dose._replace(is_per_m2=True) for dose in DOSES.doses))
+    for arm in (DOSES, per_m2, LEVELS):
         amounts = np.array([d.amount_mg for d in arm.doses] + [x.level_um for x in arm.levels])
-        expected = inputs(arm.doses, arm.levels, edges, mass, share)
+        expected = inputs(arm.doses, arm.levels, edges, mass, share, surface)
         with jax.enable_x64(True):
-            dosing = objective._dosing(arm, expected.edges, mass, share)
+            dosing = objective._dosing(arm, expected.edges, mass, share, surface)
             found = dosing.inputs(jnp.asarray(amounts), len(expected.edges) - 1, 3)
         for name, mine in zip(objective.FIELDS, found, strict=True):
             np.testing.assert_allclose(mine, getattr(expected, name), rtol=1e-13)
