@@ -148,7 +148,7 @@ class Decided(Part):
         for i, block in enumerate(self.blocks):
             here = self.at(i)
             place = np.pad(self.place[here], (0, width - (here.stop - here.start)))
-            self.who.append((jnp.asarray(place, jnp.int32), block.key))
+            self.who.append(jnp.asarray(place, jnp.int32))
             self.care.append(visits.begin(arm, self.plan, width, place))
             law = jnp.arange(width, dtype=jnp.int32)
             self.blocks[i] = block._replace(law=law)
@@ -178,8 +178,9 @@ class Decided(Part):
         def work(i, block):
             tables, people, _ = self.placed[i % len(self.placed)]
             count = jnp.sum(block.count, axis=0)
+            who = (self.who[i], block.key)
             care, process, row = visits.visit(
-                plan.rules, tables, people, self.care[i], count, self.who[i], jnp.int32(window)
+                plan.rules, tables, people, self.care[i], count, who, jnp.int32(window)
             )
             return care, (process, _codes(process.start)), row
 
