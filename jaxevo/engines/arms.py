@@ -16,8 +16,10 @@ from jaxevo.engines.base import Arm
 from jaxevo.engines.blocks import Grown, Whole, counts_of, fetched, forked
 from jaxevo.engines.counts import Codes, treat
 from jaxevo.engines.events import Tumors
+from jaxevo.engines.pool import Pool
 from jaxevo.engines.process import planned
 from jaxevo.engines.regimen import Plan, plan_of
+from jaxevo.engines.tumors import RUNNING
 from jaxevo.engines.visits import scanned
 from jaxevo.engines.watched import Watched
 
@@ -141,14 +143,15 @@ class Decided(Part):
         self.of_mark = self.plan.of_mark
         numbers = jax.tree.map(jnp.asarray, (self.plan.tables, self.plan.people))
         self.placed = run.placed((*numbers, self.target))
-        self.is_wrong: list[np.ndarray] = []
         self.window = -1
-        self.who, self.care, self.process = [], [], [None] * len(self.blocks)
+        self.who, self.care, self.pools = [], [], []
+        self.process: list = [None] * len(self.blocks)
         width = self.rules.width
         for i, block in enumerate(self.blocks):
             here = self.at(i)
             place = np.pad(self.place[here], (0, width - (here.stop - here.start)))
             self.who.append(jnp.asarray(place, jnp.int32))
+            self.pools.append(Pool(self.plan, place))
             self.care.append(visits.begin(arm, self.plan, width, place))
             law = jnp.arange(width, dtype=jnp.int32)
             self.blocks[i] = block._replace(law=law)
@@ -178,10 +181,11 @@ class Decided(Part):
         def work(i, block):
             tables, people, _ = self.placed[i % len(self.placed)]
             count = jnp.sum(block.count, axis=0)
-            who = (self.who[i], block.key)
-            care, process, row = visits.visit(
+            who = (self.who[i], block.key)  # a call gives its block's memory away, keys included
+            care, site, row = visits.visit(
                 plan.rules, tables, people, self.care[i], count, who, jnp.int32(window)
             )
+            process = self.pools[i].process(window, site, np.asarray(block.status) == RUNNING)
             return care, (process, _codes(process.start)), row
 
         done = self.run.run_blocks(self.blocks, work)

@@ -95,6 +95,12 @@ def simulate(
 
 def _check(problem: Problem) -> None:
     """Refuse what the engine cannot represent."""
+    for arm in problem.arms:
+        if arm.decides:
+            raise Refused(
+                f"arm {arm.name!r} decides at visits, and the cells engine needs all doses in advance; "
+                "choose the clones engine"
+            )
     custom = problem.model.custom
     if custom is not None and (custom.has_feedback or custom.drift is not None):
         raise Refused(

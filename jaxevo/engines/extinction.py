@@ -280,6 +280,12 @@ def simulate(
             "extinction cannot stop a tumor at a size, since it solves for single cells and their "
             "descendants; leave out stop_at_cells, or use cells or clones"
         )
+    for arm in problem.arms:
+        if arm.decides:
+            raise Refused(
+                f"arm {arm.name!r} decides by the whole tumor, and extinction solves for single cells; "
+                "choose the clones engine"
+            )
     when = marks(problem.record, problem.horizon)
     days = when.day[when.is_record]
     num_patients = len(problem.models)

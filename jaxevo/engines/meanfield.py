@@ -304,8 +304,7 @@ def _gathered(found, num_arms: int, num_patients: int, net: Network, num_times: 
     whole = Edge(*(np.full((*lead, *size), np.nan) for size in sizes))
     for chosen, part in found:
         for all_of, some in zip(whole, part, strict=True):
-            shaped = some.reshape(num_arms, len(chosen), *some.shape[1:])
-            all_of[:, chosen.start : chosen.stop] = shaped
+            all_of[:, chosen.start : chosen.stop] = some
     return whole
 
 

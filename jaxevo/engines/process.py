@@ -304,7 +304,7 @@ def _averaged(model, net, traits, inputs, fine_rows, owner, length):
         now = (x[i : i + ROWS_PER_CALL] for x in filled)
         parts.append(jax.tree.map(np.asarray, _tabulated(model, net, traits, *now)))
     fine = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-    _check(fine)
+    check_speeds(fine)
     share = length / np.bincount(owner, length)[owner]
     used, pair = np.unique(owner * num_rows + fine_rows, return_inverse=True)
     owner, row = np.divmod(used, num_rows)
@@ -313,6 +313,7 @@ def _averaged(model, net, traits, inputs, fine_rows, owner, length):
     mixed[owner, place] = np.stack([row, np.round(np.bincount(pair, share), 11)], axis=1)
     first, which = _different(mixed.reshape(len(mixed), -1))
     mixed = mixed[first]
+    mixed[:, :, 1] /= mixed[:, :, 1].sum(axis=1, keepdims=True)
 
     def mix(leaf: np.ndarray) -> np.ndarray:
         weight = lambda k: mixed[:, k, 1].reshape(-1, *(1,) * (leaf.ndim - 1))  # noqa: E731
@@ -322,7 +323,7 @@ def _averaged(model, net, traits, inputs, fine_rows, owner, length):
     return jax.tree.map(mix, fine), which
 
 
-def _check(fine: Speeds) -> None:
+def check_speeds(fine: Speeds) -> None:
     """Refuse rates that no cell can have; only a law of the user's own gives such.
 
     Raises:

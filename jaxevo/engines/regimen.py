@@ -57,6 +57,8 @@ class Rules(NamedTuple):
     safety: Callable | None
     has_feedback: bool
     is_inhibited: bool  # a pump at a barrier, so that nothing can be tabulated by length
+    reads_day: bool  # a custom law may
+    longest: float  # slot, days
 
 
 class Tables(NamedTuple):
@@ -74,6 +76,7 @@ class Tables(NamedTuple):
     weight: Float[Array, "interval most"]
     start: Float[Array, "window interval"]  # day
     duration: Float[Array, "window interval"]  # days; 0 after the horizon
+    horizon: Float[Array, ""]  # day from which on nothing is given
     jump: Int[Array, "window interval"]  # position of the jump at its start, -1 for none
     carries: Float[Array, "class alteration"]  # 1 where the class has the alteration
     policy: PyTree
@@ -87,6 +90,7 @@ class People(NamedTuple):
     traits: Traits
     made: Propagators | None
     host: HostParams | None
+    quantum: Float[Array, "patient drug"]  # uM, to which concentrations are rounded
     survival: Float[Array, "patient jump type"]
     immigration: Float[Array, "patient source"]
 
@@ -100,6 +104,12 @@ class Plan(NamedTuple):
     num_windows: int
     num_intervals: int  # of a window
     of_mark: np.ndarray  # [mark] number of intervals before the mark
+    kind: np.ndarray  # [interval] equal where slots have equal shares
+
+    @property
+    def num_kinds(self) -> int:
+        """How many."""
+        return len(set(self.kind.tolist()))
 
 
 def plan_of(
@@ -134,16 +144,17 @@ def plan_of(
     is_inhibited = any(inhibited) or len(lengths) > course.MAX_LENGTHS
     rules = Rules(
         net, seen_at, arm.policy and arm.policy.decide, arm.safety and arm.safety.decide,
-        has_feedback, is_inhibited,
+        has_feedback, is_inhibited, custom is not None, float(length.max()),
     )  # fmt: skip
     tables = _tables(problem, arm, net, slots, ends, num_windows)._replace(
         length=length, which=which.reshape(-1)
     )
-    people = _people(problem, arm, patients, net, None if is_inhibited else lengths)
+    people = _people(problem, arm, patients, net, None if is_inhibited else lengths, tables)
+    _, kind = np.unique(tables.weight, axis=0, return_inverse=True)
     total = tables.start.size
     edges = np.append(tables.start.reshape(-1), num_windows * seen_at.every)
     of_mark = np.minimum(np.searchsorted(edges, when.day - NEAR), total)
-    return Plan(rules, tables, people, num_windows, len(ends) - 1, of_mark)
+    return Plan(rules, tables, people, num_windows, len(ends) - 1, of_mark, kind.reshape(-1))
 
 
 def _check_rules(problem: Problem, arm: Arm, net: Network) -> None:
@@ -296,6 +307,7 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
         weight=weight,
         start=start,
         duration=end - start,
+        horizon=np.asarray(float(problem.horizon)),
         jump=jump,
         carries=(levels > 0).astype(float),
         policy=params(arm.policy),
@@ -303,7 +315,7 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
     )
 
 
-def _people(problem, arm, patients, net, lengths) -> People:
+def _people(problem, arm, patients, net, lengths, tables) -> People:
     models = [_float64(problem.models[p]) for p in patients]
     traits = [class_traits(m, net) for m in models]
     made = None
@@ -321,7 +333,13 @@ def _people(problem, arm, patients, net, lengths) -> People:
             survival[i, j] = jump_survival(model, net, own, what)
     rates = np.array([row.events_per_day for row in problem.immigration], float)
     return People(
-        _stacked(models), _stacked(traits), made, hosts, survival, np.tile(rates, (len(models), 1))
+        _stacked(models),
+        _stacked(traits),
+        made,
+        hosts,
+        np.stack([quanta(tables, model) for model in models]),
+        survival,
+        np.tile(rates, (len(models), 1)),
     )
 
 
@@ -331,6 +349,21 @@ def _float64(tree: PyTree) -> PyTree:
 
 def _stacked(trees: list) -> PyTree:
     return jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *trees)
+
+
+def quanta(tables: Tables, model: Model) -> np.ndarray:
+    """[drug] uM: powers of 2 to which concentrations are rounded, about 1e-11 of the largest.
+
+    The largest level, or all that a window of the arm gives at once in the blood of this patient.
+    """
+    amounts = np.asarray(tables.amounts)  # line, window, way, slot, drug
+    at_once = amounts[:, :, :2].sum(axis=(2, 3))
+    infused = (amounts[:, :, 2] * np.asarray(tables.length)[:, None]).sum(axis=2)
+    mg = (at_once + infused).max(axis=1).sum(axis=0)
+    volume = np.asarray(model.plasma.central_volume)
+    largest = mg * 1e3 / np.asarray(model.molar_mass) / volume
+    largest = np.maximum(largest, amounts[:, :, 3].max(axis=(1, 2)).sum(axis=0))
+    return 2.0 ** (np.floor(np.log2(np.where(largest > 0, largest, 1.0))) - 36)
 
 
 def parts_of(problem: Problem) -> list[list[int]]:

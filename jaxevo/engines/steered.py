@@ -15,6 +15,7 @@ from jaxevo.engines.base import Problem, Refused
 from jaxevo.engines.flow import Moments
 from jaxevo.engines.grid import Marks
 from jaxevo.engines.network import Network
+from jaxevo.engines.pool import Pool
 from jaxevo.engines.process import Process
 from jaxevo.engines.regimen import plan_of
 from jaxevo.engines.watched import Watched
@@ -53,6 +54,7 @@ def steered(
     place = jnp.arange(num, dtype=jnp.int32)
     nothing = jnp.zeros(num, jnp.uint32)
     who = (place, (nothing, nothing))
+    pool = Pool(plan, np.arange(num))
     care = visits.begin(single.arms[0], plan, num, np.arange(num))
     count = jnp.stack([start.count for start in starts])
     extra = jnp.stack([start.extra for start in starts])
@@ -61,11 +63,12 @@ def steered(
     parts = [count[:, None]]
     for window in range(plan.num_windows):
         see(watched, problem, net, count, window)
-        care, process, row = visits.visit(
+        care, site, row = visits.visit(
             plan.rules, tables, people, care, count.T, who, jnp.int32(window)
         )
         visits.refuse_wrong(single.arms[0], row, num)
         watched.write(everyone, plan, window, care, row)
+        process = pool.process(window, site, np.ones(num, bool))
         edges, count, extra = _through(process, count, extra)
         parts.append(edges[:, 1:])
     if int(when.is_visit.sum()) > plan.num_windows:

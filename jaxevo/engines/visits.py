@@ -3,9 +3,9 @@
 Time runs in windows from one visit to the next, all cut alike, so that one compiled program serves
 them all. At a visit every tumor is observed (`Seen`, nothing else reaches a rule), the policy answers
 with the share of every line and the safety rule with a factor on every drug, both for one tumor, under
-`vmap`; then the drugs given until the next visit go their journey from what the blood still holds, the
-marrow follows, and the rates of every type are averaged: a `Process` of one window for each tumor,
-which an engine reads as any other.
+`vmap`; then the drugs given until the next visit go their journey from what the blood still holds, and
+the marrow follows. From the concentrations `pool` makes a `Process` of one window for each tumor, which
+an engine reads as any other.
 
     amount(drug) = factor(drug) (doses of the arm + sum over lines of share(line) doses(line)),
 
@@ -23,12 +23,10 @@ from jaxtyping import Bool, Float, Int, PyTree
 
 from jaxevo import host
 from jaxevo.drug import course
-from jaxevo.drug.course import NODES, WEIGHTS, Amounts
+from jaxevo.drug.course import NODES, Amounts
 from jaxevo.drug.plasma import NUM_COMPARTMENTS
 from jaxevo.engines.base import Arm, Refused, Visits
-from jaxevo.engines.network import speeds
-from jaxevo.engines.process import Process
-from jaxevo.engines.regimen import People, Plan, Rules, Seen, Tables
+from jaxevo.engines.regimen import NEAR, People, Plan, Rules, Seen, Tables
 from jaxevo.engines.sampling import Words, expm1_64, threefry, uniform64, upper_quantile
 from jaxevo.host import HostState
 from jaxevo.state import Array, Scalar
@@ -60,7 +58,7 @@ class Row(NamedTuple):
     given: Float[Array, "tumor drug"]  # mg, up to the next visit
     before: Float[Array, " tumor"]  # neutrophils at the visit, 1e9/L; NaN where nobody looks
     neutrophils: Float[Array, "tumor interval"]  # the same at the end of every interval
-    is_wrong: Bool[Array, " tumor"]  # an answer or a rate that cannot be
+    is_wrong: Bool[Array, " tumor"]  # an answer that cannot be
 
 
 def begin(arm: Arm, plan: Plan, num: int, patient: np.ndarray) -> Care:
@@ -99,8 +97,8 @@ def visit(
     count: Float[Array, "type tumor"],
     who: tuple[Int[Array, " tumor"], tuple[Words, Words]],
     window: Int[Array, ""],
-) -> tuple[Care, Process, Row]:
-    """See every tumor, decide, and work out its law until the next visit.
+) -> tuple[Care, Float[Array, "tumor slot node site drug"], Row]:
+    """See every tumor, decide, and let the drugs go their way until the next visit.
 
     Args:
         rules, tables, people: of the plan.
@@ -110,8 +108,8 @@ def visit(
         window: number of the visit, from 0.
 
     Returns:
-        What is remembered after the window, the law of the window (leading axis tumor), what to
-        write down.
+        What is remembered after the window, concentrations in it (uM, rounded, see `pool`), and
+        what to write down.
     """
     patient, key = who
     day = tables.start[window, 0]
@@ -139,10 +137,10 @@ def visit(
     own = jax.tree.map(lambda x: jnp.asarray(x)[patient], people)
     after = care._replace(policy=policy, safety=safety, since=since, share=share, factor=factor)
     walk = partial(_window, rules, tables, window)
-    after, process, neutrophils, is_odd = jax.vmap(walk)(after, own)
+    after, site, neutrophils = jax.vmap(walk)(after, own)
     before = jnp.full(len(patient), jnp.nan) if care.marrow is None else care.marrow.circulating
-    row = Row(share, factor, after.given, before, neutrophils, is_wrong | is_odd)
-    return after, process, row
+    row = Row(share, factor, after.given, before, neutrophils, is_wrong)
+    return after, site, row
 
 
 def _fine(answer: Float[Array, "tumor n"]) -> Bool[Array, " tumor"]:
@@ -192,7 +190,7 @@ def _observed(rules: Rules, tables: Tables, care: Care, count) -> dict[str, Arra
 
 
 def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
-    """Drugs, marrow and rates of ONE tumor until the next visit."""
+    """Drugs and marrow of ONE tumor until the next visit."""
     model, length = own.model, jnp.asarray(tables.length)
     mg, level = _given(tables, window, care)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * length[:, None]
@@ -208,11 +206,9 @@ def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
             model.plasma, model.delivery, model.cellular.transport, care.drugs, given,
             length[:, None] * steps,
         )  # fmt: skip
-    marrow, neutrophils = _marrow(tables, care, own, blood)
-    slot_day = tables.start[window, 0] + jnp.cumsum(length) - length
-    process, is_odd = _process(rules, tables, window, own, site, slot_day)
+    marrow, neutrophils = _marrow(rules, tables, care, own, blood)
     after = care._replace(drugs=drugs, marrow=marrow, given=care.given + jnp.sum(total, axis=0))
-    return after, process, neutrophils, is_odd
+    return after, jnp.round(site / own.quantum) * own.quantum, neutrophils
 
 
 def _given(tables: Tables, window, care: Care):
@@ -224,7 +220,9 @@ def _given(tables: Tables, window, care: Care):
     bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap)
     limited = jnp.minimum(share, jnp.asarray(tables.infusion_cap))
     infusion = limited[:, None, :] * entry[:, INFUSION]
-    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0)
+    begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
+    is_before = (begins < tables.horizon - NEAR)[:, None]
+    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0) * is_before
     level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
     before = jnp.cumsum(total, axis=0) - total
@@ -233,7 +231,7 @@ def _given(tables: Tables, window, care: Care):
     return mg * kept[None], level
 
 
-def _marrow(tables: Tables, care: Care, own: People, blood):
+def _marrow(rules: Rules, tables: Tables, care: Care, own: People, blood):
     """The marrow at the end, and neutrophils at the end of every interval."""
     num_intervals = tables.place.shape[0]
     if own.host is None or care.marrow is None:
@@ -241,62 +239,21 @@ def _marrow(tables: Tables, care: Care, own: People, blood):
     params, pumps = own.host, own.model.cellular.transport
 
     def slot(state: HostState, at):
-        state = host.advance(params, pumps, state, *at)
+        state = host.advance(params, pumps, state, *at, longest=rules.longest)
         return state, state.circulating
 
     state, circulating = jax.lax.scan(slot, care.marrow, (blood, jnp.asarray(tables.length)))
     return state, circulating[jnp.max(jnp.asarray(tables.place), axis=1)]
 
 
-def _process(rules: Rules, tables: Tables, window, own: People, site, slot_day):
-    """The law of one tumor in one window, and whether a rate cannot be."""
-    net, model = rules.net, own.model
-    table = concentration = None
-    is_odd = jnp.asarray(False)
-    if rules.has_feedback:
-        concentration = site
-    else:
-
-        def averaged(at):
-            drug, start, length = at
-            days = start + length * jnp.asarray(NODES)
-            return speeds(model, net, own.traits, drug, jnp.asarray(WEIGHTS), days)
-
-        fine = jax.lax.map(averaged, (site, slot_day, jnp.asarray(tables.length)))
-        place, weight = jnp.asarray(tables.place), jnp.asarray(tables.weight)
-
-        def mix(leaf):
-            wide = lambda k: weight[:, k].reshape(-1, *(1,) * (leaf.ndim - 1))  # noqa: E731
-            return sum(wide(k) * leaf[place[:, k]] for k in range(place.shape[1]))
-
-        table = jax.tree.map(mix, fine)
-        odd = [jnp.any(~(jnp.isfinite(x) & (x >= 0))) for x in jax.tree.leaves(table)]
-        is_odd = jnp.any(jnp.stack(odd))
-    jump = jnp.asarray(tables.jump)[window]
-    kept = jnp.where((jump >= 0)[:, None], own.survival[jnp.maximum(jump, 0)], 1.0)
-    process = Process(
-        net=net,
-        model=model,
-        traits=own.traits,
-        start=jnp.asarray(tables.start)[window],
-        duration=jnp.asarray(tables.duration)[window],
-        which=jnp.arange(tables.place.shape[0], dtype=jnp.int32),
-        speeds=table,
-        concentration=concentration,
-        kept=kept,
-        immigration=own.immigration,
-    )
-    return process, is_odd
-
-
 def refuse_wrong(arm: Arm, row: Row, num: int) -> None:
     """Raise if a rule has answered what cannot be given to one of the first `num` tumors.
 
     Raises:
-        Refused: an answer or a rate is negative, infinite or not a number.
+        Refused: an answer is negative, infinite or not a number.
     """
     if np.any(np.asarray(row.is_wrong)[:num]):
         raise Refused(
-            f"arm {arm.name!r}: a rule answered, or the model gave, a negative number, infinity or "
-            "not a number; expected shares, factors and rates from 0 on"
+            f"arm {arm.name!r}: a rule answered with a negative number, infinity or not a number; "
+            "expected shares and factors from 0 on"
         )
