@@ -5,7 +5,16 @@ report    response, survival, toxicity, doses; every arm against the control arm
 text      the same in words, for a terminal
 """
 
-from jaxevo.trial.follow import Followed, Size, TrialPlan, follow, scan_days, size
+from jaxevo.trial.follow import (
+    Followed,
+    Size,
+    TrialPlan,
+    follow,
+    num_types,
+    scan_days,
+    size,
+    visit_days,
+)
 from jaxevo.trial.report import TrialReport, report
 from jaxevo.trial.text import tell
 
@@ -15,8 +24,10 @@ __all__ = [
     "TrialPlan",
     "TrialReport",
     "follow",
+    "num_types",
     "report",
     "scan_days",
     "size",
     "tell",
+    "visit_days",
 ]

@@ -119,6 +119,11 @@ def recorded(problem: Problem) -> Problem:
     return problem._replace(record=record)
 
 
+def num_types(problem: Problem) -> int:
+    """Classes times sites that an engine counts."""
+    return problem_network(problem).num_types
+
+
 class Size(NamedTuple):
     """How much a trial takes."""
 
@@ -137,7 +142,7 @@ def size(problem: Problem, plan: TrialPlan, is_counted: bool = True) -> Size:
         is_counted: whether the engine counts cells by class, and not each of them.
     """
     small = recorded(problem)
-    types = problem_network(problem).num_types if is_counted else problem.record.max_classes
+    types = num_types(problem) if is_counted else problem.record.max_classes
     num_sites, num_drugs = len(problem.model.names.sites), len(problem.model.names.drugs)
     scans, visits = len(scan_days(problem)), len(visit_days(problem))
     records = int(problem.horizon / small.record.every) + 2
@@ -175,7 +180,6 @@ def follow(
 
     Raises:
         Refused: there are no scans, fewer models than patients, or the engine cannot do it.
-        ValueError: the trial was stopped before any patient was treated.
     """
     num, num_arms = plan.num_patients, len(problem.arms)
     needed = num * (num_arms if run == "independent" else 1)
@@ -196,10 +200,7 @@ def follow(
         found = _joined(parts, 0)
         is_treated = ~((found.status == INTERRUPTED) & (found.end_day <= 0)).any(axis=(0, 2))
         blocks.append(_of_patients(found, is_treated))
-    whole = _joined(blocks, 1)
-    if whole.num_subjects == 0:
-        raise ValueError("the trial was stopped before any patient was treated")
-    return whole
+    return _joined(blocks, 1)
 
 
 def _block(

@@ -29,13 +29,16 @@ ONLY_INDEPENDENT = (
     "log-rank test, hazard ratio and number needed to treat take the arms for different patients, and "
     "here they are the same; for those figures set trial.pairing to independent or both"
 )
-ONLY_PAIRED = "differences within patients need the same patients in both arms: set trial.pairing to paired or both"
+ONLY_PAIRED = (
+    "differences within patients need the same patients in both arms; for those set trial.pairing to "
+    "paired or both"
+)
 
 TrialReport = dict[str, Any]
 
 
 def report(problem: Problem, plan: TrialPlan, runs: dict[str, Followed]) -> TrialReport:
-    """All figures of a trial.
+    """All figures of a trial; of no run, none of them.
 
     Args:
         problem: the study.
