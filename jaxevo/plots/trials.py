@@ -36,13 +36,13 @@ def survival(run: Run, title: str) -> Figure:
         curve = {k: np.array(x) for k, x in arm["progression"]["curve"].items()}
         day = np.append(curve["day"], max(last, curve["day"][-1]))
         level = {k: np.append(curve[k], curve[k][-1]) for k in ("survival", "low", "high")}
-        color, is_here = arm_color(len(arms), a), day <= max(curve["day"][-1], 0)
-        is_here[-1] |= curve["survival"][-1] == 0
+        color, is_here = arm_color(len(arms), a), day <= curve["day"][-1]
+        is_left = is_here & (np.insert(level["survival"][:-1], 0, 1.0) > 0)
         top.fill_between(
             day,
             level["low"],
             level["high"],
-            where=is_here,
+            where=is_left,
             step="post",
             color=color,
             alpha=0.15,
@@ -135,7 +135,9 @@ def burden(run: Run, title: str) -> Figure:
         )  # fmt: skip
     axes.set(xlabel=DAY, ylabel="burden as seen (cells)")
     _legend(figure, arms)
-    set_title(figure, title, "Burden at scans: median and 5 to 95 %" + _of(run))
+    set_title(
+        figure, title, "Burden at scans of tumors still followed: median and 5 to 95 %" + _of(run)
+    )
     return figure
 
 

@@ -260,10 +260,11 @@ def came_to(problem: Problem, plan: TrialPlan, found: Trajectory) -> Followed:
     marrow = {"lowest": None, "grade_days": None, "neutrophils": None}
     if problem.hosts and "grade_days" in root:
         at = np.searchsorted(root["time"], visit_days(problem) - NEAR)
+        is_over = visit_days(problem) > end_day[..., None] + NEAR
         marrow = {
             "lowest": root["lowest_neutrophils"],
             "grade_days": root["grade_days"],
-            "neutrophils": root["neutrophils"][..., at],
+            "neutrophils": np.where(is_over, np.nan, root["neutrophils"][..., at]),
         }
     return Followed(
         patient=np.tile(root["patient"], (shape[0], 1)),
@@ -272,7 +273,7 @@ def came_to(problem: Problem, plan: TrialPlan, found: Trajectory) -> Followed:
         end_day=end_day,
         best=told.best,
         confirmed_best=told.confirmed_best,
-        best_change=_best_change(sizes),
+        best_change=_best_change(np.where(days <= event_day[..., None] + NEAR, sizes, np.nan)),
         event_day=event_day,
         is_event=is_event,
         is_stop=is_stop,
@@ -310,7 +311,7 @@ def seen(
 
 
 def _best_change(sizes: Float[np.ndarray, "*tumor scan"]) -> Float[np.ndarray, "*tumor"]:
-    """The smallest size after baseline over that of baseline, minus 1; NaN where nothing was there."""
+    """The smallest size after baseline over that of baseline, minus 1; NaN where there was none."""
     first, later = sizes[..., 0], sizes[..., 1:]
     smallest = np.where(np.isnan(later), np.inf, later).min(axis=-1)
     is_known = (first > 0) & np.isfinite(smallest)
@@ -333,8 +334,15 @@ def _given(problem: Problem, root: dict[str, Any], end_day: np.ndarray) -> np.nd
     """What was given of every drug, mg; a tumor that is not followed any more is given nothing."""
     if "given_mg" not in root:
         return None
-    before = visit_days(problem) < end_day[..., None] - NEAR
-    return np.where(before[..., None], np.nan_to_num(root["given_mg"]), 0.0).sum(axis=-2)
+    total = np.nan_to_num(root["given_mg"])  # up to the visit after each
+    total = np.concatenate([np.zeros_like(total[..., :1, :]), total], axis=-2)
+    at = _num_visits(problem, end_day)[..., None, None]
+    return np.take_along_axis(total, at, axis=-2)[..., 0, :]
+
+
+def _num_visits(problem: Problem, end_day: np.ndarray) -> np.ndarray:
+    """Visits of every tumor after which it was followed."""
+    return (visit_days(problem) < end_day[..., None] - NEAR).sum(axis=-1)
 
 
 def _planned(problem: Problem, end_day: np.ndarray, num_drugs: int) -> np.ndarray:
@@ -344,7 +352,7 @@ def _planned(problem: Problem, end_day: np.ndarray, num_drugs: int) -> np.ndarra
     """
     visits = visit_days(problem)
     ends = np.append(visits[1:], problem.horizon)
-    num_visits = (visits < end_day[..., None] - NEAR).sum(axis=-1)  # that gave something
+    num_visits = _num_visits(problem, end_day)
     planned = np.full((*end_day.shape, num_drugs), np.nan)
     for a, arm in enumerate(problem.arms):
         if len(arm.lines) > 1:
