@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from jaxevo.config.draft import Draft
 from jaxevo.config.tables import Table
-from jaxevo.config.values import Integer, Number, PerName, Switch, Whole, Words
+from jaxevo.config.values import Correlation, Integer, Number, PerName, Switch, Whole, Words
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -68,10 +68,15 @@ UNITS = {
     "uM per hour": "uM/h",
     "L per hour": "L/h",
     "g per mol": "g/mol",
+    "mg per m2": "mg/m2",
+    "per uM": "1/uM",
+    "per Gy": "1/Gy",
+    "per Gy2": "1/Gy^2",
+    "(1e9 per L)": "1e9/L",
     "(a probability per division)": "per division",
 }
-UNITS_OF_NAMES = {"_per_gy": "1/Gy", "_per_gy2": "1/Gy^2"}
-RULES = (Number, Whole, Integer, Words, Switch, PerName)
+UNITS_OF_NAMES = {"_cells": "cells", "_per_day": "1/day", "_days": "days"}  # of rules of treatment
+RULES = (Number, Whole, Integer, Words, Switch, PerName, Correlation)
 
 
 def plain(kind: Any) -> Any:
@@ -133,11 +138,13 @@ def values_of(rule: Any) -> str:
         return f"whole, {rule.at_least} to 1e18" + " or inf" * rule.may_be_infinite
     if isinstance(rule, Switch):
         return "true or false"
+    if isinstance(rule, Correlation):
+        return "two keys of vary and a number from -1 to 1"
     if rule.at_least is not None and rule.at_most is not None:
         return f"{rule.at_least:g} to {rule.at_most:g}"
     bounds = ((">", rule.above), (">=", rule.at_least), ("<=", rule.at_most))
     words = ", ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
-    return words + " or inf" * rule.may_be_infinite
+    return (words or "number") + " or inf" * rule.may_be_infinite
 
 
 def unit_of(key: str, rule: Any) -> str:
@@ -161,6 +168,8 @@ def default_of(field: FieldInfo) -> str | None:
         return "none"
     if isinstance(default, bool):
         return str(default).lower()
+    if isinstance(default, list):
+        return ", ".join(map(str, default))
     return f'"{default}"' if isinstance(default, str) else f"{default:g}"
 
 
@@ -171,5 +180,7 @@ def expected_row(key: str, field: FieldInfo) -> dict[str, str | None]:
     if rule is None:
         values = "array of tables" if is_array else "table"
     else:
-        values = "array, " * is_array + values_of(rule)
+        by_key = get_origin(kind) is dict and not isinstance(rule, PerName)
+        is_array |= by_key and get_origin(plain(get_args(kind)[1])) is list
+        values = "array, " * is_array + values_of(rule) + "; by key" * by_key
     return {"unit": unit_of(key, rule), "default": default_of(field), "values": values}

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxevo import treatment
+from jaxevo import simulate, treatment
 from jaxevo.config import StudyError, load_study
 from jaxevo.config.visits import Policy, Safety, rule_class
 from jaxevo.drug.schedule import Dose, Level
@@ -127,6 +127,21 @@ def test_an_amount_per_body_surface_is_what_the_patient_s_own_surface_asks_for(p
         assert float(model.body_surface) == surface
 
 
+def test_patients_of_other_body_surfaces_are_treated_otherwise(tmp_path):
+    """Tumors of two patients under 10 mg per m2 are those under 16 and 20 mg."""
+    text = MINIMAL.replace("horizon_days = 10", 'engine = "meanfield"\nhorizon_days = 2') + DRUG
+    text = text.replace("[drugs.x]", "[drugs.x]\nkd_um = 10\neffect = { max_death_per_day = 3 }")
+    text += "[host]\nbody_surface_m2 = 1.8\n[patients.values]\n"
+    text += '"host.body_surface_m2" = [1.6, 2.0]\n'
+    dose = '[{ drug = "x", amount_mg%s = %s, cycle_days = 1 }]'
+    burden = {}
+    for unit, amount in (("_per_m2", 10), ("", 16), ("", 20)):
+        study = study_of(tmp_path, text.replace("[]", dose % (unit, amount)))
+        burden[amount] = simulate(study)[""]["burden"].data[0, :, 0, -1]
+    assert burden[10][0] > 1.01 * burden[10][1]
+    np.testing.assert_allclose(burden[10], [burden[16][0], burden[20][1]], rtol=1e-12)
+
+
 def test_an_amount_per_body_surface_needs_the_surface(tmp_path):
     """A study without [host] cannot give it."""
     text = MINIMAL + DRUG
@@ -165,6 +180,8 @@ def test_without_visits_host_and_limits_there_is_nothing_of_them(tmp_path):
     (host,) = study_of(tmp_path, MINIMAL + "[host]\n").problem().hosts
     friberg = (5.05, 88.7 / 24, 0.161)  # Friberg et al. 2002, doi:10.1200/JCO.2002.02.140
     assert (float(host.baseline), float(host.transit_days), float(host.feedback)) == friberg
+    pump = study_of(tmp_path, MINIMAL + "[host]\n[pumps.P]\n").problem().hosts[0].marrow_pump
+    assert pump.shape == (0,)  # marrow without pumps needs no balance
     visits = study_of(tmp_path, MINIMAL + "[visits]\nevery_days = 3\n").problem().visits
     assert visits == Visits(3.0, 1, 1.0, 0.0, None, None)
 

@@ -197,7 +197,7 @@ def care_of(draw, raw, rows):
         site = next(iter(raw.get("sites", {"tumor": 0})))
         arm["surgery"] = [{"day": 4, "removed_fraction": draw(st.sampled_from([0.5, {site: 1}]))}]
     is_weekly = raw.get("visits", {}).get("every_days") == 7
-    if "visits" in raw and draw(st.booleans()):
+    if is_weekly and draw(st.booleans()):
         arm["policy"] = {"rule": "adaptive"} | draw(st.sampled_from([{}, {"stop": 0.3}]))
     elif is_weekly and draw(st.booleans()):
         arm["lines"] = [{"name": "a", "doses": rows}, {"name": "b", "doses": []}]

@@ -15,9 +15,10 @@ import tomli_w
 from pydantic.fields import FieldInfo
 
 import jaxevo
-from jaxevo import Trajectory, store
+from jaxevo import Trajectory, store, treatment
 from jaxevo.config.alterations import INHERITANCES, MECHANISMS, Alteration, own_keys
 from jaxevo.config.tables import RELAPSES, Table
+from jaxevo.config.visits import Policy, Safety, rule_class
 from tests.pages import FENCED, Grid, anchors, bare, code, expected_row, grids, schema, spans
 from tests.studies import MINIMAL, environment, study_of
 
@@ -106,6 +107,7 @@ def rows_under(heading: str) -> list[dict[str, str]]:
 
 TABLES = dict(schema())
 KINDS = {"Inheritances": INHERITANCES, "Mechanisms": MECHANISMS}
+RULES = {"Policies": (Policy, treatment.POLICIES), "Safety rules": (Safety, treatment.SAFETY)}
 
 
 def without(fields: dict[str, FieldInfo], *names: str) -> dict[str, FieldInfo]:
@@ -116,7 +118,7 @@ def without(fields: dict[str, FieldInfo], *names: str) -> dict[str, FieldInfo]:
 
 
 def test_every_table_of_a_study_has_its_heading():
-    """One heading for each; [drugs.X.effect] shares that of [targets.X]."""
+    """One heading for each, or for several that are alike, such as [targets.X] and [drugs.X.effect]."""
     headings = [line for line in STUDY.splitlines() if line.startswith("#")]
     named = [name for heading in headings for name in spans(heading) if name.startswith("[")]
     assert sorted(named) == sorted(TABLES)
@@ -149,6 +151,16 @@ def test_mechanisms_and_inheritances_are_described(kind):
         keys = own_keys(table) | ({"max_level"} if kind == "Inheritances" else set())
         fields = {key: field for key, field in table.model_fields.items() if key in keys}
         assert_described(f"{column} {name}", mine, fields)
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_rules_are_described(kind):
+    """All of them in the order of the registry, each with the keys that a study gives it."""
+    rows, (base, known) = rows_under(kind), RULES[kind]
+    assert list(dict.fromkeys(row["rule"] for row in rows)) == list(known)
+    for name in known:
+        fields = without(rule_class(base, name).model_fields, "rule")
+        assert_described(f"rule {name}", [row for row in rows if row["rule"] == name], fields)
 
 
 def test_every_symbol_points_to_its_equation():
@@ -304,6 +316,10 @@ def test_names_in_the_text_exist(page, folder, others):
     known |= {key for kinds in KINDS.values() for t in kinds.values() for key in t.model_fields}
     known |= MECHANISMS.keys() | attributes.keys() | store.provenance().keys() | set(jaxevo.__all__)
     known |= {"git_commit", "git_is_dirty", "format_version"}
+    for base, rules in RULES.values():
+        known |= rules.keys() | {
+            key for name in rules for key in rule_class(base, name).model_fields
+        }
     known |= {"state_row", *RELAPSES}
     for variables in [v for found in (trajectory, *others.values()) for v in found.values()]:
         known |= {name for key, v in variables.items() for name in (key, *v.dims)}

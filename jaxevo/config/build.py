@@ -44,7 +44,8 @@ def problem(study: Study) -> Problem:
     general, tumor = study.study, study.tumor
     axes = axes_of(study)
     built = model(study, axes)
-    patients = list(cohort(study))
+    patients = [(model(patient, axes), host(patient, axes)) for patient in cohort(study)]
+    hosts = [own for _, own in patients] or [host(study, axes)]
     return Problem(
         model=built,
         founders=founders(study, built.genome, axes),
@@ -64,13 +65,13 @@ def problem(study: Study) -> Problem:
             max_classes=study.record.max_classes,
             max_clones=study.record.max_clones,
         ),
-        patients=tuple(model(patient, axes) for patient in patients),
+        patients=tuple(own for own, _ in patients),
         immigration=immigration(study, built.genome, axes),
         max_alterations=general.max_alterations,
         exact_below=general.exact_below_cells,
         relapse=relapse(study),
         visits=visits(study),
-        hosts=tuple(host(patient, axes) for patient in patients or [study] if patient.host),
+        hosts=tuple(own for own in hosts if own is not None),
         limits=limits(study),
     )
 

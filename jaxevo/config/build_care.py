@@ -102,9 +102,11 @@ def limits(study: Study) -> Limits | None:
     return Limits(*columns)
 
 
-def host(study: Study, axes: Axes) -> HostParams:
-    """The marrow of one patient."""
-    table = given(study.host)
+def host(study: Study, axes: Axes) -> HostParams | None:
+    """The marrow of one patient; None where nobody looks at it."""
+    table = study.host
+    if table is None:
+        return None
     slope, gain, half = (
         np.zeros(len(axes.drugs)),
         np.zeros(len(axes.drugs)),
@@ -115,7 +117,8 @@ def host(study: Study, axes: Axes) -> HostParams:
         slope[at], gain[at] = drug.slope_per_um, drug.growth_gain
         if drug.growth_half_um is not None:
             half[at] = drug.growth_half_um
-    normal, transduced = np.zeros(len(axes.pumps)), np.zeros(len(axes.pumps))
+    has_pumps = table.marrow_pump or table.transduced_pump  # without any, their axis is empty
+    normal, transduced = np.zeros((2, len(axes.pumps) if has_pumps else 0))
     fill(normal, axes.pumps, table.marrow_pump)
     fill(transduced, axes.pumps, table.transduced_pump)
     return HostParams(

@@ -106,10 +106,10 @@ def made(rule: Rule, names: Mapping[str, tuple[str, ...]], at: Path = ()) -> "ba
     try:
         return make(**wanted)
     except ValueError as error:
-        key, _, rest = str(error).partition(" ")
+        key, _, rest = " ".join(str(error).split()).partition(" ")
         if key in type(rule).model_fields:
             raise fault(rest, (*at, key)) from None
-        raise fault(f"cannot be: {error}", (*at, "rule")) from None
+        raise fault(f"cannot be made: {key} {rest}", (*at, "rule")) from None
 
 
 def parameters(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -129,7 +129,7 @@ def _listed(value: Any) -> Any:
 
 PLAIN: dict[Any, Any] = {
     float: Annotated[float, BeforeValidator(Number())],
-    int: Annotated[int, BeforeValidator(Integer(0, 2**31 - 1))],
+    int: Annotated[int, BeforeValidator(Integer(0, 10**9))],
     bool: Flag,
     str: Text,
 }

@@ -17,7 +17,7 @@ from jaxevo.engines.blocks import Grown, Whole, counts_of, fetched, forked
 from jaxevo.engines.counts import Codes, treat
 from jaxevo.engines.events import Tumors
 from jaxevo.engines.pool import Pool
-from jaxevo.engines.process import planned
+from jaxevo.engines.process import Stopped, planned
 from jaxevo.engines.regimen import Plan, plan_of
 from jaxevo.engines.tumors import RUNNING
 from jaxevo.engines.visits import scanned
@@ -50,7 +50,10 @@ class Part:
         self.watched = Watched.empty(run.problem, self.num, run.when)
         self.marked = 0
         if len(run.when.day) > 1:
-            self.prepare()
+            try:
+                self.prepare()
+            except Stopped:
+                self.of_mark = np.zeros(len(run.when.day), int)
         self.record(0)
 
     def prepare(self) -> None:
@@ -63,7 +66,7 @@ class Part:
 
     def to_mark(self, m: int) -> bool:
         """All blocks up to mark `m`; false if the user has stopped the study before."""
-        if not self.walk(int(self.of_mark[m - 1]), int(self.of_mark[m])):
+        if self.run.should_stop() or not self.walk(int(self.of_mark[m - 1]), int(self.of_mark[m])):
             return False
         self.record(m)
         return True
@@ -108,6 +111,7 @@ class InAdvance(Part):
             cut_at_doses=False,
             patients=self.patients,
             net=self.run.net,
+            should_stop=self.run.should_stop,
         )
         codes = Codes.of(timeline.start)
         self.of_mark = timeline.of_mark
@@ -116,7 +120,11 @@ class InAdvance(Part):
             each = self.num // len(self.arms)
             for a, arm in enumerate(self.problem.arms):
                 here = slice(a * each, (a + 1) * each)
-                self.watched.write_in_advance(here, arm, self.run.when, self.problem.horizon)
+                surface = [self.problem.models[p].body_surface for p in self.patients]
+                self.watched.write_in_advance(
+                    here, arm, self.run.when, self.problem.horizon,
+                    np.array(surface, float)[self.place[here]],
+                )  # fmt: skip
 
     def walk(self, first: int, last: int) -> bool:
         while first < last:

@@ -11,6 +11,8 @@ crowding where the engine asks `speeds_at`. A custom law with feedback has no ta
 """
 
 import functools
+import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -31,6 +33,10 @@ from jaxevo.state import Array, Traits
 
 DIGITS = 10  # concentrations that agree to so many digits are tabulated once
 ROWS_PER_CALL = 64
+
+
+class Stopped(Exception):
+    """The user stopped the study while its rates were being worked out."""
 
 
 class Process(eqx.Module):
@@ -136,6 +142,7 @@ def planned(
     cut_at_doses: bool,
     patients: range | None = None,
     net: Network | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Timeline, Process]:
     """The processes of all arms and patients, stacked on a leading axis law; call under x64.
 
@@ -146,13 +153,20 @@ def planned(
             its doses, and intervals end at syncs, marks, jumps, and where a prescribed level changes.
         patients: which patients, default all.
         net: `problem_network(problem)`, by those who call this often.
+        should_stop: asked before every law.
+
+    Raises:
+        Stopped: `should_stop` was true.
     """
     net = problem_network(problem) if net is None else net
     chosen = range(len(problem.models)) if patients is None else patients
     laws = [_Law.of(problem.models[patient], net) for patient in chosen]
     courses: dict = {}
-    arms = range(len(problem.arms))
-    plans = [_one(problem, law, arm, when, cut_at_doses, courses) for arm in arms for law in laws]
+    plans = []
+    for arm, law in itertools.product(range(len(problem.arms)), laws):
+        if should_stop():
+            raise Stopped
+        plans.append(_one(problem, law, arm, when, cut_at_doses, courses))
     widths = np.max([np.diff(p.before) for p in plans], axis=0, initial=0)
     of_mark = np.concatenate([[0], np.cumsum(widths)]).astype(int)
     rows = max(p.num_rows for p in plans)

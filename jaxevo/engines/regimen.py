@@ -16,7 +16,7 @@ from jaxevo import genotype
 from jaxevo.drug import course
 from jaxevo.drug.course import NODES, Propagators
 from jaxevo.drug.schedule import Dose, Level, inputs, merge_times
-from jaxevo.engines.base import Arm, Problem, Refused, Rule, Visits
+from jaxevo.engines.base import Arm, Limits, Problem, Refused, Rule, Visits
 from jaxevo.engines.grid import Marks, multiples
 from jaxevo.engines.network import Network, class_traits
 from jaxevo.engines.process import jump_survival
@@ -67,9 +67,10 @@ class Tables(NamedTuple):
     amounts: Float[
         Array, "line window way slot drug"
     ]  # mg, mg/day, uM; line 0 is the arm's own doses
+    per_m2: Float[Array, "line window way slot drug"]  # the same for each m2 of body surface
+    infused: Float[Array, "part line drug"]  # largest infusion, mg, and mg per m2
     cap: Float[Array, " drug"]  # mg of one administration
-    infusion_cap: Float[Array, "line drug"]  # share of a line's infusions at that
-    cumulative: Float[Array, " drug"]  # mg
+    cumulative: Float[Array, "part drug"]  # mg, and mg per m2
     length: Float[Array, " slot"]  # days
     which: Int[Array, " slot"]
     place: Int[Array, "interval most"]  # slots of an interval
@@ -267,7 +268,9 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
     first = np.arange(num_windows)[:, None] * every
     grid = np.append((first + slots[:-1]).reshape(-1), num_windows * every)
 
-    def table(doses, levels) -> np.ndarray:
+    def table(doses, levels, is_per_m2) -> np.ndarray:
+        doses = tuple(dose for dose in doses if dose.is_per_m2 == is_per_m2)
+        levels = () if is_per_m2 else levels
         known = inputs(doses, levels, grid, np.full(num_drugs, 1e3), np.ones(num_drugs))
         ways = [known.blood_dose, known.gut_dose, known.infusion_rate, known.level]
         return np.stack([x.reshape(num_windows, -1, num_drugs) for x in ways], axis=1)
@@ -276,11 +279,12 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
     limits = problem.limits
     none = np.full(num_drugs, np.inf)
     cap = none if limits is None else np.asarray(limits.dose_mg, float)
-    largest = np.zeros((len(given), num_drugs))
+    largest = np.zeros((2, len(given), num_drugs))
     for i, (doses, _) in enumerate(given):
         for dose in doses:
             if dose.duration > 0:
-                largest[i, dose.drug] = max(largest[i, dose.drug], dose.amount_mg)
+                at = (int(dose.is_per_m2), i, dose.drug)
+                largest[at] = max(largest[at], dose.amount_mg)
     owner = np.searchsorted(ends[1:], slots[1:] - NEAR)
     lists = [np.flatnonzero(owner == i) for i in range(len(ends) - 1)]
     most = max(map(len, lists))
@@ -297,10 +301,11 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
     levels = np.asarray(genotype.unpack(problem.model.genome, np.array(net.genotypes, np.int64)))
     params = lambda rule: () if rule is None else rule.params  # noqa: E731
     return Tables(
-        amounts=np.stack([table(*one) for one in given]),
+        amounts=np.stack([table(*one, False) for one in given]),
+        per_m2=np.stack([table(*one, True) for one in given]),
+        infused=largest,
         cap=cap,
-        infusion_cap=np.where(largest > 0, cap / np.where(largest > 0, largest, 1.0), np.inf),
-        cumulative=none if limits is None else np.asarray(limits.cumulative_mg, float),
+        cumulative=_cumulative(limits, none),
         length=np.zeros(0),
         which=np.zeros(0, int),
         place=place,
@@ -313,6 +318,13 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
         policy=params(arm.policy),
         safety=params(arm.safety),
     )
+
+
+def _cumulative(limits: Limits | None, none: np.ndarray) -> np.ndarray:
+    if limits is None:
+        return np.stack([none, none])
+    per_m2 = np.asarray(limits.cumulative_mg_per_m2 or none, float)
+    return np.stack([np.asarray(limits.cumulative_mg, float), per_m2])
 
 
 def _people(problem, arm, patients, net, lengths, tables) -> People:
@@ -356,7 +368,7 @@ def quanta(tables: Tables, model: Model) -> np.ndarray:
 
     The largest level, or all that a window of the arm gives at once in the blood of this patient.
     """
-    amounts = np.asarray(tables.amounts)  # line, window, way, slot, drug
+    amounts = np.asarray(tables.amounts) + tables.per_m2 * float(model.body_surface)
     at_once = amounts[:, :, :2].sum(axis=(2, 3))
     infused = (amounts[:, :, 2] * np.asarray(tables.length)[:, None]).sum(axis=2)
     mg = (at_once + infused).max(axis=1).sum(axis=0)

@@ -192,7 +192,7 @@ def _observed(rules: Rules, tables: Tables, care: Care, count) -> dict[str, Arra
 def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
     """Drugs and marrow of ONE tumor until the next visit."""
     model, length = own.model, jnp.asarray(tables.length)
-    mg, level = _given(tables, window, care)
+    mg, level = _given(tables, window, care, model.body_surface)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * length[:, None]
     umol = 1e3 / model.molar_mass
     given = Amounts(
@@ -211,14 +211,18 @@ def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
     return after, jnp.round(site / own.quantum) * own.quantum, neutrophils
 
 
-def _given(tables: Tables, window, care: Care):
+def _given(tables: Tables, window, care: Care, surface: Scalar):
     """What enters in every slot: [way, slot, drug] in mg or mg/day, and levels [slot, drug], uM."""
     at = jnp.concatenate([jnp.asarray(window)[None], care.since])
-    entry = jnp.asarray(tables.amounts)[jnp.arange(len(at)), at]  # line, way, slot, drug
+    lines = jnp.arange(len(at))
+    entry = jnp.asarray(tables.amounts)[lines, at]  # line, way, slot, drug
+    entry = entry + surface * jnp.asarray(tables.per_m2)[lines, at]
     share = jnp.concatenate([jnp.ones(1), care.share])[:, None] * care.factor[None, :]
     cap = jnp.asarray(tables.cap)
     bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap)
-    limited = jnp.minimum(share, jnp.asarray(tables.infusion_cap))
+    largest = jnp.maximum(tables.infused[0], surface * tables.infused[1])
+    most = jnp.where(largest > 0, cap / jnp.where(largest > 0, largest, 1.0), jnp.inf)
+    limited = jnp.minimum(share, most)
     infusion = limited[:, None, :] * entry[:, INFUSION]
     begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
     is_before = (begins < tables.horizon - NEAR)[:, None]
@@ -226,7 +230,8 @@ def _given(tables: Tables, window, care: Care):
     level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
     before = jnp.cumsum(total, axis=0) - total
-    allowed = jnp.clip(jnp.asarray(tables.cumulative) - care.given - before, 0.0, total)
+    most = jnp.minimum(tables.cumulative[0], surface * tables.cumulative[1])
+    allowed = jnp.clip(most - care.given - before, 0.0, total)
     kept = jnp.where(total > 0, allowed / jnp.where(total > 0, total, 1.0), 1.0)
     return mg * kept[None], level
 

@@ -53,20 +53,27 @@ class Watched(NamedTuple):
         self.lowest[here] = known(care.marrow.lowest)
         self.grade_days[here] = known(care.marrow.grade_days)
 
-    def write_in_advance(self, here: slice, arm: Arm, when: Marks, horizon: float) -> None:
-        """Keep what an arm gives that does not decide."""
+    def write_in_advance(
+        self, here: slice, arm: Arm, when: Marks, horizon: float, surface: np.ndarray
+    ) -> None:
+        """Keep what an arm gives that does not decide; `surface` is each tumor's patient's, m2."""
         (visits,) = np.nonzero(when.is_visit)
         ends = np.append(when.day[visits][1:], horizon)
-        self.given[here] = given_by(arm.doses, ends, self.given.shape[-1])
+        num_drugs = self.given.shape[-1]
+        for area in np.unique(surface):
+            given = given_by(arm.doses, ends, num_drugs, float(area))
+            self.given[here][surface == area] = given
 
 
-def given_by(doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int) -> np.ndarray:
+def given_by(
+    doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int, surface: float
+) -> np.ndarray:
     """Amount of every drug given before each day, mg, [day, drug]."""
     total = np.zeros((len(days), num_drugs))
     for dose in doses:
         since = days - dose.day
         share = since > 0 if dose.duration <= 0 else np.clip(since / dose.duration, 0, 1)
-        total[:, dose.drug] += dose.amount_mg * share
+        total[:, dose.drug] += dose.mg(surface) * share
     return total
 
 

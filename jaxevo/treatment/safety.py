@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxevo.engines.base import Rule
+from jaxevo.host import GRADE_LIMITS
 from jaxevo.state import Array, Scalar
 from jaxevo.treatment.policies import Seen, check, number
 
-GRADE_BELOW = (np.inf, 2.0, 1.5, 1.0, 0.5)  # 1e9/L
+GRADE_BELOW = (np.inf, *GRADE_LIMITS)  # 1e9/L
 
 
 class HoldParams(NamedTuple):

@@ -33,6 +33,16 @@ def test_a_bolus_enters_the_blood_at_the_start_of_its_interval():
     assert not given.infusion_rate.any()
 
 
+def test_an_amount_per_body_surface_is_times_the_surface():
+    """100 mg/m2 at 500 g/mol in a patient of 1.8 m2 are 360 umol; mg are mg in every patient."""
+    doses = (Dose(1, 0.0, 100.0, is_per_m2=True), Dose(1, 2.0, 100.0, duration=0.5, is_per_m2=True))
+    syncs, share = SYNCS, np.ones(2)
+    given = inputs((*doses, Dose(1, 5.0, 100.0)), (), syncs, MASS, share, 1.8)
+    assert given.blood_dose[:, 1].max() == given.blood_dose[0, 1]
+    np.testing.assert_allclose(np.unique(given.blood_dose[:, 1]), [0.0, 200.0, 360.0])
+    np.testing.assert_allclose(given.infusion_rate[:, 1].max(), 720.0)
+
+
 def test_an_oral_dose_enters_the_gut_times_its_bioavailability():
     """What is not absorbed never enters."""
     given = on_grid([Dose(1, 0.0, 100.0, is_oral=True)], bioavailability=(1.0, 0.3))

@@ -15,7 +15,9 @@ WRITTEN_DOWN = 0.8388017820109147  # factor of patient 2 under seed 1, for "x" w
 
 
 def factors(**law) -> np.ndarray:
-    return np.array([factor(uniform(7, i, "tumor.birth_rate_per_day"), **law) for i in range(COUNT)])
+    return np.array(
+        [factor(uniform(7, i, "tumor.birth_rate_per_day"), **law) for i in range(COUNT)]
+    )
 
 
 @pytest.mark.parametrize(
