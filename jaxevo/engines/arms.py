@@ -118,13 +118,9 @@ class InAdvance(Part):
         self.placed = self.run.placed((process, codes, self.target))
         if self.problem.visits is not None:
             each = self.num // len(self.arms)
-            for a, arm in enumerate(self.problem.arms):
+            for a in range(len(self.arms)):
                 here = slice(a * each, (a + 1) * each)
-                surface = [self.problem.models[p].body_surface for p in self.patients]
-                self.watched.write_in_advance(
-                    here, arm, self.run.when, self.problem.horizon,
-                    np.array(surface, float)[self.place[here]],
-                )  # fmt: skip
+                self.watched.write_in_advance(here, self.problem, a, self.patients, self.run.when)
 
     def walk(self, first: int, last: int) -> bool:
         while first < last:

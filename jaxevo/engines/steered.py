@@ -93,7 +93,5 @@ def in_advance(
     found = Watched.empty(problem, len(count), when)
     for number in range(count.shape[1]):
         see(found, problem, net, count[:, number], number)
-    surface = np.array([problem.models[p].body_surface for p in patients], float)
-    everyone = slice(0, len(count))
-    found.write_in_advance(everyone, problem.arms[arm], when, problem.horizon, surface)
+    found.write_in_advance(slice(0, len(count)), problem, arm, patients, when)
     return found
