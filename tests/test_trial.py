@@ -151,7 +151,7 @@ def test_what_was_given_ends_with_the_tumor():
     given = Variable(("arm", "patient", "replicate", "visit", "drug"), total.repeat(2, 1), "", "")
     sites = [[[1e9]] * 5] * 2
     found = fake(sites, status=[0, 2], end_day=[112, 40], given_mg=given)
-    came = trial.came_to(problem(arms=(arm,)), TrialPlan(), found)
+    came = trial.came_to(problem(arms=(arm,), patients=(MODEL, MODEL)), TrialPlan(), found)
     assert came.given_mg is not None
     assert came.given_mg.ravel().tolist() == [100, 60]
     assert came.planned_mg.ravel().tolist() == [160, 80]
@@ -239,10 +239,8 @@ def test_replicates_of_a_patient_are_averaged_before_they_are_paired():
     )
     for made, pairs in ((two, 2), (one, 4)):
         shape = made.event_day.shape
-        made = Followed(*(
-            x.reshape(shape + x.shape[3:]) if x is not None and x.ndim > 2 else x for x in made
-        ))  # fmt: skip
-        found = trial.report(TWO, TrialPlan(2), {"paired": made})["runs"]["paired"]
+        shaped = (x if x is None or x.ndim < 3 else x.reshape(shape + x.shape[3:]) for x in made)
+        found = trial.report(TWO, TrialPlan(2), {"paired": Followed(*shaped)})["runs"]["paired"]
         row = found["against_control"]["drug"]["paired_difference_days"]
         assert (row["pairs"], row["value"]) == (pairs, 14)
 
