@@ -53,6 +53,7 @@ class Genome(eqx.Module):
     birth_cost: Float[Array, " alteration"]
     division_factor: Float[Array, " alteration"]
     natural_death_factor: Float[Array, " alteration"]
+    radiation_factor: Float[Array, " alteration"]
     influx_factor: Float[Array, "alteration drug"]
     pump_amount: Float[Array, "alteration pump"]
     inactivation_rate: Float[Array, "alteration drug"]
@@ -140,6 +141,7 @@ class Genome(eqx.Module):
             birth_cost=zeros(a),
             division_factor=ones(a),
             natural_death_factor=ones(a),
+            radiation_factor=ones(a),
             influx_factor=ones((a, d)),
             pump_amount=zeros((a, p)),
             inactivation_rate=zeros((a, d)),
@@ -216,6 +218,7 @@ def traits(genome: Genome, levels: Float[Array, " alteration"]) -> Traits:
         birth_factor=jnp.prod((1.0 - genome.birth_cost) ** levels),
         division_factor=jnp.prod(genome.division_factor**levels),
         natural_death_factor=jnp.prod(genome.natural_death_factor**levels),
+        radiation_factor=jnp.prod(genome.radiation_factor**levels),
         influx_factor=jnp.prod(genome.influx_factor**per_drug, axis=0),
         pump_amount=jnp.sum(genome.pump_amount * per_drug, axis=0),
         inactivation_rate=jnp.sum(genome.inactivation_rate * per_drug, axis=0),

@@ -34,6 +34,7 @@ class Traits(eqx.Module):
     birth_factor: Scalar  # fitness cost, times the birth rate, 0..1 [1]
     division_factor: Scalar  # quiescence, times births and cycle-specific death, 0..1 [1]
     natural_death_factor: Scalar  # turnover of a quiescent cell, times the natural death rate [1]
+    radiation_factor: Scalar  # radiosensitivity of a quiescent cell, times alpha and beta [1]
     influx_factor: Float[Array, " drug"]  # times carrier-borne influx, 0..1 [1]
     pump_amount: Float[Array, " pump"]  # pumps in the membrane, multiples of the table's vmax [0]
     inactivation_rate: Float[Array, " drug"]  # added loss of active drug, 1/day [0]

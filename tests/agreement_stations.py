@@ -47,6 +47,7 @@ def draw_stations(shape: Shape, setting: Setting, rng: np.random.Generator) -> t
             "repair_factor": rng.uniform(1, 3),
             "mutation_factor": rng.uniform(0.5, 1.5),
             "kd_fold": {d: rng.choice([1.0, 10.0]) for d in drugs},
+            "radiation_factor": rng.uniform(0.3, 1),
         }
         small = lambda: float(10 ** rng.uniform(-2.5, -0.8))  # noqa: E731
         if inheritance in ("mutation", "amplification"):
@@ -132,5 +133,6 @@ def _station_tables(shape: Shape, setting: Setting, p: dict, alterations: dict) 
     for start, end in itertools.permutations(range(num_sites), 2):
         moving[:, start, end] = p["migration_rate"][sites[start]][sites[end]]
     gray = max((jump.gray for jump in setting.jumps), default=0.0)
-    survival = np.exp(-(p["alpha"] * gray + p["beta"] * gray**2) / power("repair_factor"))
+    dose = p["alpha"] * gray + p["beta"] * gray**2
+    survival = np.exp(-dose * power("radiation_factor") / power("repair_factor"))
     return Tables(birth, death, mutation, asymmetric, symmetric, switching, moving, survival)

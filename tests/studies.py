@@ -238,6 +238,7 @@ induced_off_per_day = { blocker = 0.3 }
 induction_ec50_um = { tki = 0.1, blocker = 2 }
 division_factor = 0.05
 natural_death_factor = 0.5
+radiation_factor = 0.7
 
 [alterations.unstable]
 mechanism = "genetic_instability"

@@ -184,6 +184,7 @@ WRITES = {
     "tolerant": {
         "division_factor": 0.05,
         "natural_death_factor": 0.5,
+        "radiation_factor": 0.7,
         "on_rate": 0.001,
         "off_rate": 0.05,
         "induced_on_rate": {("tki",): 0.2},

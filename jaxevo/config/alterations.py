@@ -248,14 +248,16 @@ class ApoptosisEvasion(Alteration):
 
 
 class Quiescence(Alteration):
-    """Rare division, and slower turnover."""
+    """Rare division, slower turnover, and less harm by radiation."""
 
     division_factor: Share
     natural_death_factor: Factor = 1.0
+    radiation_factor: Factor = 1.0
 
     def act(self, row):
         row.put("division_factor", self.division_factor)
         row.put("natural_death_factor", self.natural_death_factor)
+        row.put("radiation_factor", self.radiation_factor)
 
 
 class GeneticInstability(Alteration):

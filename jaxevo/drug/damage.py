@@ -2,10 +2,11 @@
 
     drug        odds of lost output (1 - S)/S are the damage per exposure; repair divides them by rho,
                 S' = rho S / (1 - S + rho S), where the target is DNA; other targets pass unchanged
-    radiation   survival of one fraction of D Gy = exp(-(alpha/rho) D - (beta/rho) D^2)
+    radiation   survival of one fraction of D Gy = exp(-(g/rho) (alpha D + beta D^2))
 
     S      pathway output, here the share of intact DNA, 0..1
     rho    repair factor of the cell, >= 1
+    g      radiosensitivity of a quiescent cell relative to a cycling one, >= 0
     alpha  1/Gy, >= 0         beta  1/Gy^2, >= 0
 
 Linear-quadratic law: Fowler 1989, doi:10.1259/0007-1285-62-740-679.
@@ -38,4 +39,4 @@ def repaired_output(
 def radiation_survival(params: DamageParams, traits: Traits, dose: Scalar) -> Scalar:
     """Probability that a cell survives one fraction of `dose` Gy."""
     exponent = params.alpha * dose + params.beta * dose**2
-    return jnp.exp(-exponent / traits.repair_factor)
+    return jnp.exp(-exponent * traits.radiation_factor / traits.repair_factor)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxevo.engines import counted, visits
+from jaxevo.engines import counted, marrow, visits
 from jaxevo.engines.base import Arm
 from jaxevo.engines.blocks import Grown, Whole, counts_of, fetched, forked
 from jaxevo.engines.counts import Codes, treat
@@ -118,9 +118,13 @@ class InAdvance(Part):
         self.placed = self.run.placed((process, codes, self.target))
         if self.problem.visits is not None:
             each = self.num // len(self.arms)
-            for a in range(len(self.arms)):
+            for a, arm in enumerate(self.arms):
+                own = marrow.in_advance(
+                    self.run.problem, arm, self.run.when, self.patients, self.run.net
+                )
                 here = slice(a * each, (a + 1) * each)
-                self.watched.write_in_advance(here, self.problem, a, self.patients, self.run.when)
+                for whole, part in zip(self.watched, own, strict=True):
+                    whole[here] = part[self.place[here]]
 
     def walk(self, first: int, last: int) -> bool:
         while first < last:

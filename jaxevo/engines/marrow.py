@@ -1,55 +1,42 @@
-"""Marrow: neutrophils of patients whose doses are known in advance, whatever their tumors do."""
+"""Marrow: what arms without decisions give, and what it does to the patients' neutrophils.
 
-from typing import NamedTuple
+Drugs and marrow do not depend on the tumor, so they are followed once for each patient, by the program
+of the arms that decide (`visits`).
+"""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from jaxevo import host
-from jaxevo.drug.schedule import merge_times
+from jaxevo.engines import visits
 from jaxevo.engines.base import Problem
-from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
-from jaxevo.model import cast
+from jaxevo.engines.grid import Marks
+from jaxevo.engines.network import Network
+from jaxevo.engines.regimen import plan_of
+from jaxevo.engines.watched import Watched
 
-_course = eqx.filter_jit(host.course)
-
-
-class Marrow(NamedTuple):
-    """Neutrophils of some patients, 1e9/L, and days by CTCAE grade until the horizon."""
-
-    neutrophils: Float[np.ndarray, "patient mark"]
-    lowest: Float[np.ndarray, " patient"]
-    grade_days: Float[np.ndarray, "patient grade"]
+WIDTH = 64  # patients are filled up to a multiple of this, so that bits do not depend on how many
 
 
-def in_advance(problem: Problem, arm_index: int, patients: range, when: Marks) -> Marrow:
-    """The marrow under an arm that does not decide; call under x64."""
-    sync_days = merge_times(multiples(problem.sync, problem.horizon), when.day)
-    arm, found, courses = problem.arms[arm_index], [], {}
-    for patient in patients:
-        model = problem.models[patient]
-        params, pumps = cast(
-            (problem.hosts[patient % len(problem.hosts)], model.cellular.transport), jnp.float64
+def in_advance(problem: Problem, arm: int, when: Marks, patients: range, net: Network) -> Watched:
+    """Amounts given and neutrophils of one arm, [patient, ...]; call under x64."""
+    num = len(patients)
+    found = Watched.empty(problem, num, when)
+    surface = np.array([problem.models[p].body_surface for p in patients], float)
+    found.write_in_advance(slice(0, num), problem.arms[arm], when, problem.horizon, surface)
+    if not problem.hosts or len(when.day) < 2:
+        return found
+    plan = plan_of(problem, arm, when, patients, net, in_steps=True)
+    tables, people = jax.tree.map(jnp.asarray, (plan.tables, plan.people))
+    width = -(-num // WIDTH) * WIDTH
+    place = np.minimum(np.arange(width), num - 1)
+    care = visits.begin(problem.arms[arm], plan, width, place)
+    nothing = jnp.zeros(width, jnp.uint32)
+    who = (jnp.asarray(place, jnp.int32), (nothing, nothing))
+    nobody = jnp.zeros((net.num_types, width))
+    for window in range(plan.num_windows):
+        care, _, row = visits.visit(
+            plan.rules, tables, people, care, nobody, who, jnp.int32(window)
         )
-        parts = (model.plasma, model.cellular.transport, model.molar_mass, model.bioavailability,
-                 model.body_surface)  # fmt: skip
-        key = tuple(np.asarray(x).tobytes() for x in jax.tree.leaves(parts))
-        if key not in courses:  # patients who are given the same and keep it as long share a course
-            given = arm_inputs(model, arm, sync_days)
-            courses[key] = given.edges, jnp.asarray(arm_course(model, given).blood)
-        edges, blood = courses[key]
-        lengths = np.diff(edges)
-        longest = max(host.LONGEST, float(np.ceil(lengths.max())))
-        course = _course(params, pumps, blood, jnp.asarray(lengths), longest)
-        at = np.searchsorted(edges, when.day - 1e-9)
-        found.append(
-            (
-                np.asarray(course.circulating)[at],
-                np.asarray(course.lowest)[-1],
-                np.asarray(course.grade_days)[-1],
-            )
-        )
-    return Marrow(*(np.stack(column) for column in zip(*found, strict=True)))
+        found.write(slice(0, num), plan, window, care, row)
+    return found

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxevo.engines import flow, visits
+from jaxevo.engines import flow, marrow, visits
 from jaxevo.engines.base import Problem, Refused
 from jaxevo.engines.flow import Moments
 from jaxevo.engines.grid import Marks
@@ -90,8 +90,7 @@ def in_advance(
     problem: Problem, arm: int, when: Marks, net: Network, patients: range, count: np.ndarray
 ) -> Watched:
     """What is observed of an arm that does not decide; `count` is [patient, visit, type]."""
-    found = Watched.empty(problem, len(count), when)
+    found = marrow.in_advance(problem, arm, when, patients, net)
     for number in range(count.shape[1]):
         see(found, problem, net, count[:, number], number)
-    found.write_in_advance(slice(0, len(count)), problem, arm, patients, when)
     return found

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxevo.drug.schedule import Dose
-from jaxevo.engines import marrow
 from jaxevo.engines.assembly import TUMOR
-from jaxevo.engines.base import Problem, Variable
+from jaxevo.engines.base import Arm, Problem, Variable
 from jaxevo.engines.grid import Marks
 from jaxevo.engines.regimen import Plan
 from jaxevo.engines.visits import Care, Row
@@ -55,26 +54,15 @@ class Watched(NamedTuple):
         self.grade_days[here] = known(care.marrow.grade_days)
 
     def write_in_advance(
-        self, here: slice, problem: Problem, arm_index: int, patients: range, when: Marks
+        self, here: slice, arm: Arm, when: Marks, horizon: float, surface: np.ndarray
     ) -> None:
-        """Keep what an arm gives that does not decide, and what it does to the marrow.
-
-        The tumors `here` are those of the patients, with equally many replicates each.
-        """
-        arm, (visits,) = problem.arms[arm_index], np.nonzero(when.is_visit)
-        place = np.repeat(np.arange(len(patients)), (here.stop - here.start) // len(patients))
-        surface = np.array([problem.models[p].body_surface for p in patients], float)[place]
-        ends = np.append(when.day[visits][1:], problem.horizon)
+        """Keep what an arm gives that does not decide; `surface` is each tumor's patient's, m2."""
+        (visits,) = np.nonzero(when.is_visit)
+        ends = np.append(when.day[visits][1:], horizon)
         num_drugs = self.given.shape[-1]
         for area in np.unique(surface):
             given = given_by(arm.doses, ends, num_drugs, float(area))
             self.given[here][surface == area] = given
-        if problem.hosts:
-            found = marrow.in_advance(problem, arm_index, patients, when)
-            for whole, own in zip(
-                (self.neutrophils, self.lowest, self.grade_days), found, strict=True
-            ):
-                whole[here] = own[place]
 
 
 def given_by(

@@ -20,14 +20,18 @@ DRUGS = {
     "death_rate": 0.0,
     "alpha": 0.3,
     "beta": 0.03,
-    "alterations": {"repair": {"repair_factor": 3.0, "max_level": 2}},
+    "alterations": {
+        "repair": {"repair_factor": 3.0, "max_level": 2},
+        "resting": {"radiation_factor": 0.5, "division_factor": 0.1},
+    },
 }
 
 
-def survival(model, dose: float, repair: int = 0) -> np.ndarray:
+def survival(model, dose: float, repair: int = 0, resting: int = 0) -> np.ndarray:
     """Probability to survive one fraction."""
     params = cast(model.cellular.damage, builders.real())
-    cell = builders.traits(model, {"repair": repair} if model.genome.names else None)
+    levels = {"repair": repair, "resting": resting}
+    cell = builders.traits(model, levels if model.genome.names else None)
     return np.asarray(damage.radiation_survival(params, cell, jnp.asarray(dose, builders.real())))
 
 
@@ -71,6 +75,15 @@ def test_a_fraction_survives_by_the_linear_quadratic_law():
             expected = np.exp(-(0.3 * dose + 0.03 * dose**2) / 3.0**level)
             assert_close(survival(model, dose, level), expected)
     assert survival(build(), 50.0) == 1.0
+
+
+def test_a_quiescent_cell_takes_a_share_of_the_damage():
+    """Radiation: alpha and beta times g, beside repair; without radiation nothing."""
+    model = build(**DRUGS)
+    for repair in (0, 1):
+        expected = np.exp(-0.5 * (0.3 * 3.0 + 0.03 * 9.0) / 3.0**repair)
+        assert_close(survival(model, 3.0, repair, resting=1), expected)
+    assert survival(model, 0.0, resting=1) == 1.0
 
 
 @in_double
