@@ -33,7 +33,6 @@ class TrialSize(NamedTuple):
     memory_bytes: int  # with a margin
     disk_bytes: int
     cpu_seconds: float  # rough, and without compilation
-    kept_bytes_per_patient: float
 
 
 @dataclass
@@ -108,8 +107,17 @@ def trial_size(problem: Problem, plan: TrialPlan, engine: str) -> TrialSize:
         memory_bytes=int(MEMORY_MARGIN * (2 * found.block_bytes + kept)),
         disk_bytes=found.kept_bytes,
         cpu_seconds=seconds if engine == "clones" else seconds / max(1, problem.replicates),
-        kept_bytes_per_patient=MEMORY_MARGIN * kept / plan.num_patients,
     )
+
+
+def most_patients(problem: Problem, plan: TrialPlan, engine: str, memory: int) -> int:
+    """How many patients of an arm fit into so many bytes; 0 if not one does."""
+    fits, too_many = 0, plan.num_patients + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        found = trial_size(problem, plan._replace(num_patients=middle), engine)
+        fits, too_many = (middle, too_many) if found.memory_bytes <= memory else (fits, middle)
+    return fits
 
 
 def run_trial(

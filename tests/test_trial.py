@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -310,10 +312,10 @@ def test_arms_have_the_same_patients_if_and_only_if_they_are_paired(done):
 
 
 def test_a_patient_alone_has_the_bits_that_it_has_among_others(tmp_path, done):
-    """Blocks of 5 and a run of patient 14 alone give the same tumors as all at once."""
+    """Blocks of 6 and a run of patient 14 alone give the same tumors as all at once."""
     made, plan = compare.trial_of(study(tmp_path))
     whole = columns(done, "independent")
-    cut = trial.follow(made, plan, "independent", clones.simulate, patients_per_block=5)
+    cut = trial.follow(made, plan, "independent", clones.simulate, patients_per_block=6)
     assert np.array_equal(cut.scans, whole["scan_cells"], equal_nan=True)
     assert np.array_equal(cut.event_day, whole["time_to_progression"])
     assert np.array_equal(cut.carried, whole["carried_share"], equal_nan=True)
@@ -325,27 +327,30 @@ def test_a_patient_alone_has_the_bits_that_it_has_among_others(tmp_path, done):
 def test_two_equal_arms_differ_by_chance_alone(tmp_path):
     """The log-rank p of independent arms with one treatment is below a half in half of the trials.
 
-    40 trials; a share of 1 (arms that shared their dice would have p = 1) or of .02 or .98 is noticed
-    with power .99.
+    40 trials of 2 x 10 patients, cut from one run. A share of .02 or .98 is noticed with power .99; arms
+    that shared patients and dice would have p = 1.
     """
     num, per_arm = 40, 10
     low, high = stats.binom(num, 0.5).ppf([FALSE_FAIL / 2, 1 - FALSE_FAIL / 2])
     assert stats.binom(num, 0.02).cdf(low - 1) > POWER
     made, plan = compare.trial_of(study(tmp_path, 'trial.pairing="independent"'))
-    arms = tuple(made.arms[1]._replace(name=str(a)) for a in range(2))
-    small = 0
-    for seed in range(num):
-        run = trial.follow(
-            made._replace(arms=arms, seed=seed), plan._replace(num_patients=per_arm),
-            "independent", clones.simulate,
-        )  # fmt: skip
-        a, b = (FollowUp(run.event_day[i].ravel(), run.is_event[i].ravel()) for i in (0, 1))
-        small += survival.log_rank(a, b).p < 0.5
+    model, rng = made.models[0], np.random.default_rng(7)
+    rates = 0.2 * np.exp(0.1 * rng.standard_normal(2 * num * per_arm))
+    models = tuple(eqx.tree_at(lambda m: m.birth.birth_rate, model, np.array(x)) for x in rates)
+    arms = tuple(made.arms[1]._replace(name=name) for name in ("one", "two"))
+    everyone = made._replace(arms=arms, patients=models)
+    plan = plan._replace(num_patients=num * per_arm)
+    run = trial.follow(everyone, plan, "independent", clones.simulate)
+    days, events = (x.reshape(2, num, per_arm) for x in (run.event_day, run.is_event))
+    small = sum(
+        survival.log_rank(*(FollowUp(days[a, i], events[a, i]) for a in (0, 1))).p < 0.5
+        for i in range(num)
+    )
     assert low <= small <= high
 
 
 def test_a_trial_that_is_stopped_keeps_the_patients_that_were_treated(tmp_path):
-    """Stopped after the second block of 4, the report is of 8 patients and says so."""
+    """Stopped after the first block of 6, the report is of 6 patients and says so."""
     made, plan = compare.trial_of(study(tmp_path))
     calls = []
 
@@ -354,11 +359,11 @@ def test_a_trial_that_is_stopped_keeps_the_patients_that_were_treated(tmp_path):
         return clones.simulate(part)
 
     run = trial.follow(
-        made, plan, "paired", simulate, lambda: len(calls) == 2, patients_per_block=4
+        made, plan, "paired", simulate, lambda: len(calls) == 1, patients_per_block=6
     )
-    assert run.patient.tolist() == [list(range(8))] * 2
+    assert run.patient.tolist() == [list(range(6))] * 2
     found = trial.report(made, plan, {"paired": run})["runs"]["paired"]
-    assert "stopped: 8 of 12 patients were treated" in found["notes"]
+    assert "stopped: 6 of 12 patients were treated" in found["notes"]
 
 
 # --- the command -----------------------------------------------------------------------------------
@@ -438,11 +443,19 @@ def test_an_engine_that_cannot_is_refused(setting, sentence, tmp_path):
 def test_a_trial_that_cannot_fit_says_how_many_patients_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, TRIAL)
-    monkeypatch.setattr(cli, "_memory", lambda: 4 * 2**20)
+    memory = 4 * 2**20
+    monkeypatch.setattr(cli, "_memory", lambda: memory)
     with pytest.raises(SystemExit) as left:
         cli.main(["trial", "study.toml", "--set", "patients.count=100"])
     assert left.value.code == 3
-    assert "patients fit: lower patients.count" in capsys.readouterr().err
+    said = re.search(r"there are 4.19 MB; at most (\d+) patients fit", capsys.readouterr().err)
+    assert said is not None
+    made, plan = compare.trial_of(study(tmp_path))
+    fits, not_fits = (
+        compare.trial_size(made, plan._replace(num_patients=int(said[1]) + more), "clones")
+        for more in (0, 1)
+    )
+    assert fits.memory_bytes <= memory < not_fits.memory_bytes
 
 
 # --- neutrophils without decisions -----------------------------------------------------------------
@@ -467,7 +480,8 @@ def test_doses_in_advance_do_to_the_marrow_what_the_same_doses_do_when_decided()
     found = clones.simulate(
         problem(model=model, arms=arms, horizon=28.0, visits=Visits(every=7.0), hosts=(marrow,))
     )[""]
-    for name in ("neutrophils", "lowest_neutrophils", "grade_days", "given_mg"):
+    for name in ("neutrophils", "lowest_neutrophils", "grade_days"):
         one, two = found[name].data
         np.testing.assert_allclose(one, two, rtol=1e-5, err_msg=name)
+    assert found["given_mg"].data[:, 0, 0, :4, 0].tolist() == [[30, 60, 90, 90]] * 2
     assert found["lowest_neutrophils"].data.max() < 4.0

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -116,8 +117,9 @@ def trial(
         from jaxevo import compare  # noqa: PLC0415 - brings JAX
 
         problem, plan = compare.trial_of(loaded)
-        size = compare.trial_size(problem, plan, loaded.study.engine)
-        _check_trial(size, folder, device)
+        given = (problem, plan, loaded.study.engine)
+        size = compare.trial_size(*given)
+        _check_trial(size, partial(compare.most_patients, *given), folder, device)
         is_silent = quiet or as_json
         if not is_silent:
             typer.echo(words.trial_plan_text(loaded, size))
@@ -304,13 +306,12 @@ def _check_resources(plan: "Plan", folder: Path, device: str | None) -> None:
     _check_disk(plan.disk_bytes, folder)
 
 
-def _check_trial(size: "TrialSize", folder: Path, device: str | None) -> None:
-    """Refuse a trial that cannot fit; say how many patients would."""
+def _check_trial(size: "TrialSize", most: Callable[[int], int], folder: Path, device: str | None):
+    """Refuse a trial that cannot fit; `most` says how many patients fit into so many bytes."""
     memory = _memory()
     if device != "gpu" and size.memory_bytes > memory:
-        block = size.memory_bytes - size.kept_bytes_per_patient * size.patients
-        most = int((memory - block) / size.kept_bytes_per_patient)
-        way = f"at most {most:,} patients fit" if most > 0 else "scan less often, or fewer classes"
+        fits = most(memory)
+        way = f"at most {fits:,} patients fit" if fits else "not even one patient fits"
         raise Stop(
             LIMIT,
             f"the trial takes {words.size(size.memory_bytes)} of memory, and there are "
