@@ -397,6 +397,14 @@ noise_cv = 0.1
 sequencing_fraction = 0.05
 composition_cells = 1e3
 
+[trial]
+pairing = "paired"
+control = "standard"
+progression = "ratio"
+progression_ratio = 2
+confirm_days = 28
+horizon_day = 80
+
 [host]
 neutrophils_per_l_1e9 = 4.5
 transit_h = 96

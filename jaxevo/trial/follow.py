@@ -221,11 +221,13 @@ def _block(
 def _joined(parts: list[Followed], axis: int) -> Followed:
     """Several as one, along the axis of arms (0) or patients (1)."""
     join = lambda *x: None if x[0] is None else np.concatenate(x, axis=axis)  # noqa: E731
-    return Followed(*(join(*columns) for columns in zip(*parts, strict=True)))
+    columns: Any = [join(*column) for column in zip(*parts, strict=True)]
+    return Followed(*columns)
 
 
 def _of_patients(found: Followed, chosen: Bool[np.ndarray, " patient"]) -> Followed:
-    return Followed(*(None if x is None else x[:, chosen] for x in found))
+    columns: Any = [None if x is None else x[:, chosen] for x in found]
+    return Followed(*columns)
 
 
 # --- from a trajectory -----------------------------------------------------------------------------

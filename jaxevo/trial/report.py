@@ -213,7 +213,7 @@ def _origins(origin: np.ndarray) -> dict[str, int]:
 
 
 def _toxicity(run: Followed, a: int) -> dict[str, Any]:
-    if run.grade_days is None:
+    if run.grade_days is None or run.lowest is None:
         return {"note": "nobody looks at neutrophils: the study has no [host]"}
     days = run.grade_days[a]
     if np.isnan(days).any():
