@@ -82,23 +82,51 @@ def pump_load(
     affinity: Float[Array, "pump drug"],
     clearance: Float[Array, "pump drug"],
 ) -> Float[Array, " pump"]:
-    """Occupied per free pump, for every pump, where influx (uM/day) balances all exits (1/day)."""
+    """Occupied per free pump, for every pump, where influx (uM/day) balances all exits (1/day).
 
-    def descend(_, load):
+    Newton's iteration ends where a step changes no load by more than the root of the rounding error, so
+    that the next would change nothing; derivatives are those of the balance itself.
+    """
+
+    def exits(load):
         free = 1 / (1 + load)
-        exit_rate = leak + jnp.sum(clearance * free[:, None], axis=0)
+        return free, leak + jnp.sum(clearance * free[:, None], axis=0)
+
+    def excess(load):
+        drawn = affinity * (influx / exits(load)[1])[None, :]
+        return load - jnp.sum(drawn, axis=1)
+
+    def descend(load):
+        free, exit_rate = exits(load)
         drawn = affinity * (influx / exit_rate)[None, :]
-        excess = load - jnp.sum(drawn, axis=1)
-        yielding = (
-            clearance * (free**2)[:, None] / exit_rate[None, :]
-        )  # exit that a unit of load blocks
+        # exit that a unit of load blocks
+        yielding = clearance * (free**2)[:, None] / exit_rate[None, :]
         slope = jnp.eye(len(load), dtype=load.dtype) - jnp.sum(
             drawn[:, None, :] * yielding[None, :, :], axis=2
         )
-        return load - _solve(slope, excess)
+        return load - _solve(slope, load - jnp.sum(drawn, axis=1))
+
+    def solve(_, start):
+        small = float(jnp.finfo(start.dtype).eps) ** 0.5 / 4
+
+        def goes_on(carry):
+            step, load, before = carry
+            return (step < NEWTON_STEPS) & jnp.any(jnp.abs(load - before) > small * load)
+
+        def once(carry):
+            step, load, _ = carry
+            return step + 1, descend(load), load
+
+        return jax.lax.while_loop(goes_on, once, (1, descend(start), start))[1]
+
+    def linear(change, right):  # by the inverse, so that it is linear in `right` to JAX as well
+        unit = jnp.eye(len(right), dtype=right.dtype)
+        matrix = jax.vmap(change, out_axes=1)(unit)
+        inverse = jax.vmap(_solve, (None, 1), 1)(matrix, unit)
+        return jnp.sum(inverse * right[None, :], axis=1)
 
     start = jnp.sum(affinity * (influx / leak)[None, :], axis=1)
-    return jax.lax.fori_loop(0, NEWTON_STEPS, descend, start)
+    return jax.lax.custom_root(excess, start, solve, linear)
 
 
 def _solve(matrix: Float[Array, "n n"], right: Float[Array, " n"]) -> Float[Array, " n"]:
