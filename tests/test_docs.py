@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 import jaxevo
 from jaxevo import Trajectory, store, treatment
+from jaxevo.compare import DESCRIBED
 from jaxevo.config.alterations import INHERITANCES, MECHANISMS, Alteration, own_keys
 from jaxevo.config.tables import RELAPSES, Table
 from jaxevo.config.visits import Policy, Safety, rule_class
