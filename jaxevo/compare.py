@@ -18,8 +18,10 @@ from jaxevo.outcomes import Recist
 from jaxevo.run import MEMORY_MARGIN, SAMPLERS, StorageError, devices_of, listening, simulate_as
 from jaxevo.trial import Followed, TrialPlan, TrialReport
 
-CPU_SECONDS = 1e-7  # of one class, in one tumor, for one interval (`results/clones.json`)
-STEPS_PER_VISIT = 4  # what a decision takes, in intervals
+# Measured on one core of an AMD EPYC, with 4 arms, two of which decide, over five years:
+CELL_SECONDS = 1e-7  # for one class in one tumor and one interval (`results/clones.json`)
+LAW_SECONDS = 1.1e-5  # for the rates of one arm and patient in one interval
+PROGRAM_BYTES = 1_250_000_000  # of the program and what compiles it
 TUMOR = ("arm", "patient", "replicate")
 
 
@@ -30,7 +32,7 @@ class TrialSize(NamedTuple):
     patients: int  # of an arm
     runs: int
     patients_per_block: int
-    memory_bytes: int  # with a margin
+    memory_bytes: int  # with a margin, and with the program
     disk_bytes: int
     cpu_seconds: float  # rough, and without compilation
 
@@ -93,20 +95,16 @@ def trial_size(problem: Problem, plan: TrialPlan, engine: str) -> TrialSize:
     found = trial.size(problem, plan, is_counted=engine != "cells")
     kept = 2 * found.kept_bytes  # as followed, and as written
     steps = problem.horizon / problem.sync
-    types = trial.num_types(problem)
-    seconds = 0.0
-    for arm in problem.arms:
-        visits = len(trial.visit_days(problem)) if arm.decides else 0
-        seconds += CPU_SECONDS * types * (steps + STEPS_PER_VISIT * visits)
-    seconds *= found.tumors / len(problem.arms)
+    by_tumor = CELL_SECONDS * trial.num_types(problem) if engine == "clones" else 0.0
+    seconds = steps * found.tumors * (by_tumor + LAW_SECONDS / problem.replicates)
     return TrialSize(
         tumors=found.tumors,
         patients=plan.num_patients,
         runs=len(plan.runs),
         patients_per_block=found.patients_per_block,
-        memory_bytes=int(MEMORY_MARGIN * (2 * found.block_bytes + kept)),
+        memory_bytes=PROGRAM_BYTES + int(MEMORY_MARGIN * (2 * found.block_bytes + kept)),
         disk_bytes=found.kept_bytes,
-        cpu_seconds=seconds if engine == "clones" else seconds / max(1, problem.replicates),
+        cpu_seconds=seconds,
     )
 
 

@@ -443,12 +443,12 @@ def test_an_engine_that_cannot_is_refused(setting, sentence, tmp_path):
 def test_a_trial_that_cannot_fit_says_how_many_patients_do(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, TRIAL)
-    memory = 4 * 2**20
+    memory = compare.PROGRAM_BYTES + 4 * 2**20
     monkeypatch.setattr(cli, "_memory", lambda: memory)
     with pytest.raises(SystemExit) as left:
         cli.main(["trial", "study.toml", "--set", "patients.count=100"])
     assert left.value.code == 3
-    said = re.search(r"there are 4.19 MB; at most (\d+) patients fit", capsys.readouterr().err)
+    said = re.search(r"there are 1.25 GB; at most (\d+) patients fit", capsys.readouterr().err)
     assert said is not None
     made, plan = compare.trial_of(study(tmp_path))
     fits, not_fits = (

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from jaxevo import outcomes
 from jaxevo.engines.base import Arm, Problem, Refused, Trajectory
 from jaxevo.engines.process import problem_network
-from jaxevo.engines.tumors import INTERRUPTED, OUT_OF_ROOM, STOPPED
+from jaxevo.engines.tumors import EXTINCT, INTERRUPTED, OUT_OF_ROOM, STOPPED
 from jaxevo.outcomes import ORIGINS, Recist
 
 PAIRINGS = ("paired", "independent", "both")
@@ -259,10 +259,11 @@ def came_to(problem: Problem, plan: TrialPlan, found: Trajectory) -> Followed:
     carried = outcomes.carried(
         root["class_count"], root["class_genotype"], root["time"], day, is_resistance
     )
+    until = np.where(status == EXTINCT, problem.horizon, end_day)  # nobody knows that it is gone
     marrow = {"lowest": None, "grade_days": None, "neutrophils": None}
     if problem.hosts and "grade_days" in root:
         at = np.searchsorted(root["time"], visit_days(problem) - NEAR)
-        is_over = visit_days(problem) > end_day[..., None] + NEAR
+        is_over = visit_days(problem) > until[..., None] + NEAR
         marrow = {
             "lowest": root["lowest_neutrophils"],
             "grade_days": root["grade_days"],
@@ -284,8 +285,8 @@ def came_to(problem: Problem, plan: TrialPlan, found: Trajectory) -> Followed:
         carried=carried.share,
         dominant=carried.dominant,
         origin=_origin(found, root, day, is_resistance),
-        given_mg=_given(problem, root, end_day),
-        planned_mg=_planned(problem, end_day, len(names.drugs)),
+        given_mg=_given(problem, root, until),
+        planned_mg=_planned(problem, until, len(names.drugs)),
         **marrow,
     )
 
@@ -332,30 +333,30 @@ def _origin(
     return outcomes.origin_at(day, root, lineage, is_resistance)
 
 
-def _given(problem: Problem, root: dict[str, Any], end_day: np.ndarray) -> np.ndarray | None:
+def _given(problem: Problem, root: dict[str, Any], until: np.ndarray) -> np.ndarray | None:
     """What was given of every drug, mg; a tumor that is not followed any more is given nothing."""
     if "given_mg" not in root:
         return None
     total = np.nan_to_num(root["given_mg"])  # up to the visit after each
     total = np.concatenate([np.zeros_like(total[..., :1, :]), total], axis=-2)
-    at = _num_visits(problem, end_day)[..., None, None]
+    at = _num_visits(problem, until)[..., None, None]
     return np.take_along_axis(total, at, axis=-2)[..., 0, :]
 
 
-def _num_visits(problem: Problem, end_day: np.ndarray) -> np.ndarray:
+def _num_visits(problem: Problem, until: np.ndarray) -> np.ndarray:
     """Visits of every tumor after which it was followed."""
-    return (visit_days(problem) < end_day[..., None] - NEAR).sum(axis=-1)
+    return (visit_days(problem) < until[..., None] - NEAR).sum(axis=-1)
 
 
-def _planned(problem: Problem, end_day: np.ndarray, num_drugs: int) -> np.ndarray:
+def _planned(problem: Problem, until: np.ndarray, num_drugs: int) -> np.ndarray:
     """What the arm would have given at full doses in the same time, mg.
 
     As far as it is known: of an arm whose rule chooses between lines it is not.
     """
     visits = visit_days(problem)
     ends = np.append(visits[1:], problem.horizon)
-    num_visits = _num_visits(problem, end_day)
-    planned = np.full((*end_day.shape, num_drugs), np.nan)
+    num_visits = _num_visits(problem, until)
+    planned = np.full((*until.shape, num_drugs), np.nan)
     for a, arm in enumerate(problem.arms):
         if len(arm.lines) > 1:
             continue
