@@ -50,7 +50,7 @@ def survival(run: Run, title: str) -> Figure:
         )
         median = arm["progression"]["median_days"]["value"]
         text = "median not reached" if median is None else f"median {median:.4g} days"
-        label = f"{named(name, 34, 2)} ({text})"
+        label = f"{named(name, 26, 3)}\n({text})"
         top.step(
             day[is_here], level["survival"][is_here], where="post", color=color, lw=2.2, label=label
         )
@@ -64,10 +64,10 @@ def survival(run: Run, title: str) -> Figure:
             n = curve["num_at_risk"][step] if step < len(curve["day"]) else 0
             bottom.text(x, -a, f"{n:,}", ha="center", va="center", color=color)
     top.set(
-        ylabel="share free of progression", ylim=(-0.02, 1.03), xlim=(-0.02 * last, 1.02 * last)
+        ylabel="share free of progression", ylim=(-0.02, 1.03), xlim=(-0.05 * last, 1.03 * last)
     )
     top.axvline(run["until_day"], color="#B8B8B8", lw=0.8, ls=":")
-    top.legend(loc="upper right", frameon=False)
+    figure.legend(*top.get_legend_handles_labels(), loc="outside center right", frameon=False)
     bottom.set(ylim=(0.6 - len(arms), 0.6), xlabel=DAY)
     bottom.set_yticks([-a for a in range(len(arms))], [named(name, 18, 1) for name in arms])
     bottom.tick_params(length=0)
@@ -110,7 +110,7 @@ def response(run: Run, title: str) -> Figure:
         axes.set(title=what, ylim=(0, 1))
     panels[0].set_ylabel("share of tumors")
     handles = [Patch(facecolor=color, label=name) for name, color in RESPONSE_COLORS.items()]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    figure.legend(handles=handles, loc="outside center right", frameon=False)
     set_title(figure, title, "Response by RECIST 1.1" + _of(run))
     return figure
 
@@ -161,8 +161,8 @@ def neutrophils(run: Run, title: str) -> Figure:
 def waterfall(run: Run, title: str, found: Followed) -> Figure:
     """Best change from baseline of every tumor, sorted, a panel per arm."""
     arms = list(run["arms"])
-    rows = -(-len(arms) // 3)
-    columns = min(len(arms), 3)
+    columns = min(len(arms), 2 if len(arms) in (2, 4) else 3)
+    rows = -(-len(arms) // columns)
     figure = Figure(figsize=(12, max(6.0, 4.0 * rows)), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in panels.ravel()[len(arms) :]:
@@ -184,7 +184,7 @@ def waterfall(run: Run, title: str, found: Followed) -> Figure:
     for axes in panels[:, 0]:
         axes.set_ylabel("best change (%), at most 100")
     handles = [Patch(facecolor=color, label=name) for name, color in RESPONSE_COLORS.items()]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, title="best response")
+    figure.legend(handles=handles, loc="outside center right", frameon=False, title="best response")
     set_title(figure, title, "Best change from baseline" + _of(run))
     return figure
 
@@ -209,7 +209,7 @@ def _legend(figure: Figure, arms: dict[str, Any]) -> None:
         Line2D([], [], color=arm_color(len(arms), a), lw=2.5, label=named(name, 34, 3))
         for a, name in enumerate(arms)
     ]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    figure.legend(handles=handles, loc="outside center right", frameon=False)
 
 
 def _of(run: Run) -> str:
