@@ -49,13 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=NO_GPU))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_compiled_programs() -> Iterator[None]:
+def forget_programs() -> None:
     """Forget compiled programs before a process runs out of memory maps, which kills it."""
-    yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_text().count("\n") > MANY_MAPS:
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs() -> Iterator[None]:
+    """After every file of tests."""
+    yield
+    forget_programs()
 
 
 @pytest.fixture

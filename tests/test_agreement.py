@@ -133,6 +133,7 @@ def agree(name: str, numbers, patients: int, num: int) -> None:
         if name == "cells" and random.shape.max_alterations is not None:
             continue  # that engine follows all classes
         done += judge(random, SAMPLERS[name](random, num=num), limits(random, num), pool)
+        forget_programs()
     pool.judge()
     assert done * len(SAMPLERS) + 1000 < ASSERTIONS
 
