@@ -428,6 +428,17 @@ def test_a_study_without_visits_is_refused(tmp_path):
     assert load_study(file).trial is None
 
 
+def test_expected_tumors_make_a_trial_too(tmp_path):
+    """On `meanfield` every patient is one expected tumor; who is cured it cannot tell."""
+    text = TRIAL.replace("stop_at_cells = 1e12\n", "").replace("noise_cv = 0.1\n", "")
+    options = ('study.engine="meanfield"', 'trial.pairing="paired"', "patients.count=3")
+    small = load_study(write(tmp_path, text), options, needs=["trial"])
+    found = compare.run_trial(small, tmp_path / "out").report["runs"]["paired"]
+    assert found["subjects_per_arm"] == 3
+    assert found["arms"]["high"]["progression"]["events"] == 3
+    assert found["arms"]["high"]["cure"]["value"] is None
+
+
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [

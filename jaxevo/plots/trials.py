@@ -153,6 +153,7 @@ def neutrophils(run: Run, title: str) -> Figure:
     )  # fmt: skip
     axes.set(xlabel=DAY, ylabel="neutrophils (10\N{SUPERSCRIPT NINE}/L)")
     axes.set_ylim(bottom=0)
+    axes.margins(x=0.02)
     _legend(figure, arms)
     set_title(figure, title, "Neutrophils at visits: median and 5 to 95 %" + _of(run))
     return figure
