@@ -138,6 +138,27 @@ def assess(
     )
 
 
+def by_ratio(
+    burden: Real[np.ndarray, "*tumor scan"], day: Real[np.ndarray, " scan"], ratio: float
+) -> tuple[Float[np.ndarray, "*tumor"], Bool[np.ndarray, "*tumor"]]:
+    """Day of progression by the burden alone, as of a tumor without lesions, and whether there was one.
+
+    It is the first scan that shows the tumor at `ratio` times the smallest burden of all scans before
+    or more (0 where it was not seen); else the day of the last known scan.
+
+    Args:
+        burden: cells as seen; 0 for nothing, NaN for unknown.
+        day: of every scan.
+        ratio: from 1 on.
+    """
+    is_known = burden >= 0
+    smallest = np.minimum.accumulate(np.where(is_known, burden, np.inf), axis=-1)
+    has_grown = is_known & (burden > 0)
+    has_grown[..., 0] = False
+    has_grown[..., 1:] &= _at_most(ratio * smallest[..., :-1], burden[..., 1:])
+    return _first_or_last(has_grown, is_known, np.asarray(day, float))
+
+
 def _targets(
     baseline: Float[np.ndarray, "*tumor site"], rules: Recist
 ) -> Bool[np.ndarray, "*tumor site"]:

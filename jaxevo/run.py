@@ -78,15 +78,16 @@ def simulate(study: Study | Problem, engine: str | None = None, **options) -> Tr
         Refused: the engine cannot represent the model.
     """
     if not isinstance(study, Study):
-        return _simulate(study, engine or "cells", None, options)
+        return simulate_as(study, engine or "cells", None, options)
     chosen = engine or study.study.engine
     grower = study.study.grow_with if chosen == study.study.engine else None
-    return _simulate(study.problem(), chosen, grower, options)
+    return simulate_as(study.problem(), chosen, grower, options)
 
 
-def _simulate(
+def simulate_as(
     problem: Problem, engine: str, grower: str | None, options: dict[str, Any]
 ) -> Trajectory:
+    """Simulate a problem with an engine, after `grower` has grown its tumors, if one is named."""
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; known are {', '.join(ENGINES)}")
     _check_patients(problem, engine)
@@ -197,7 +198,7 @@ def run_study(
         GrowthError: a tumor does not reach the size at which it is to be treated.
         Refused: the engine cannot represent the model.
     """
-    devices = _devices(device)
+    devices = devices_of(device)
     engine = study.study.engine
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -205,11 +206,11 @@ def run_study(
     except OSError as error:
         raise StorageError(f"{out}: cannot be written: {error.strerror}") from error
     problem = study.problem()
-    with jax.default_device(devices[0]), _listening() as heard:
+    with jax.default_device(devices[0]), listening() as heard:
         options: dict[str, Any] = {"progress": progress, "should_stop": lambda: bool(heard)}
         if engine in SAMPLERS:
             options["devices"] = devices
-        found = _simulate(problem, engine, study.study.grow_with, options)
+        found = simulate_as(problem, engine, study.study.grow_with, options)
     attributes = {
         "title": study.study.title,
         "engine": engine,
@@ -333,7 +334,12 @@ def _limit(found: Trajectory, problem: Problem, engine: str) -> str | None:
     )
 
 
-def _devices(device: str | None) -> tuple:
+def devices_of(device: str | None) -> tuple:
+    """The devices of a kind, or those that JAX prefers.
+
+    Raises:
+        DeviceError: there are none.
+    """
     try:
         return tuple(jax.devices(device))
     except RuntimeError as error:
@@ -341,7 +347,7 @@ def _devices(device: str | None) -> tuple:
 
 
 @contextmanager
-def _listening() -> Iterator[list[int]]:
+def listening() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of them; a second one acts as usual."""
     heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -303,6 +303,44 @@ doses = [
 """
 
 # What a physician does: all tables and keys that the full study lacks.
+TRIAL = """\
+[study]
+title = "a small trial"
+engine = "clones"
+seed = 9
+horizon_days = 168
+[tumor]
+mixture = [{ cells = 1e9 }, { cells = 2e4, genotype = { R = 1 } }]
+birth_rate_per_day = 0.2
+death_rate_per_day = 0.1
+stop_at_cells = 1e12
+[drugs.x]
+kd_um = 0.5
+effect = { max_death_per_day = 0.3 }
+[alterations.R]
+mechanism = "altered_target"
+inheritance = "mutation"
+probability_per_division = 1e-7
+kd_fold = { x = 50 }
+[visits]
+every_days = 14
+detection_cells = 1e7
+noise_cv = 0.1
+[patients]
+count = 12
+[patients.vary]
+"tumor.birth_rate_per_day" = { cv = 0.1 }
+"drugs.x.kd_um" = { cv = 0.5 }
+[trial]
+pairing = "both"
+[[arms]]
+name = "low"
+doses = [{ drug = "x", level_um = 0.4 }]
+[[arms]]
+name = "high"
+doses = [{ drug = "x", level_um = 1 }]
+"""
+
 CARE = """\
 [study]
 title = "a trial"
@@ -358,6 +396,14 @@ detection_cells = 1e5
 noise_cv = 0.1
 sequencing_fraction = 0.05
 composition_cells = 1e3
+
+[trial]
+pairing = "paired"
+control = "standard"
+progression = "ratio"
+progression_ratio = 2
+confirm_days = 28
+horizon_day = 80
 
 [host]
 neutrophils_per_l_1e9 = 4.5

@@ -17,8 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxevo import cli
-from jaxevo.cli import main
+from jaxevo.cli import main, words
 from jaxevo.config import load_study
 from jaxevo.engines.base import Refused
 from jaxevo.engines.cells import GrowthError, Progress
@@ -316,7 +315,7 @@ SUMMARIES = {
 def test_each_engine_has_its_line(engine):
     """What came out in one arm, in words."""
     summary, line = SUMMARIES[engine]
-    assert cli._arm_text(summary) == line
+    assert words.arm_text(summary) == line
 
 
 @pytest.mark.parametrize("engine", ["clones", "meanfield", "extinction"])

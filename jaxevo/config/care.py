@@ -32,6 +32,34 @@ def check_visits(study: Draft) -> None:
         raise fault(f"makes more than {MAX_ENTRIES} visits", ("visits", "every_days"))
 
 
+def check_trial(study: Draft) -> None:
+    """Tumors are scanned, arms are named, and patients are there for all arms."""
+    trial, visits, horizon = study.trial, study.visits, study.study.horizon_days
+    if trial is None:
+        return
+    if visits is None:
+        raise missing("a [visits] table, since a trial scans tumors at visits", ("visits",))
+    between = visits.scan_every_days or visits.every_days
+    if between > horizon * (1 + TINY):
+        at = ("visits", "scan_every_days")
+        raise expected(f"at most the horizon ({horizon:g} days) in a trial", between, at)
+    names = [arm.name for arm in study.arms]
+    if trial.control is not None and trial.control not in names:
+        raise unknown_name("an arm", trial.control, names, ("trial", "control"))
+    if trial.horizon_day is not None and not 0 < trial.horizon_day <= horizon:
+        raise expected(
+            f"a day after 0, up to the horizon ({horizon:g})",
+            trial.horizon_day,
+            ("trial", "horizon_day"),
+        )
+    if trial.pairing != "paired" and (study.patients.values or study.patients.file):
+        raise fault(
+            f'is "{trial.pairing}", which needs patients of its own for every arm, and [patients] lists '
+            'them one by one; expected "paired"',
+            ("trial", "pairing"),
+        )
+
+
 def check_host(study: Draft) -> None:
     """The marrow names pumps and drugs."""
     if study.host is None:

@@ -12,6 +12,7 @@ from jaxevo.config.care import (
     check_arms,
     check_drug_limits,
     check_host,
+    check_trial,
     check_visits,
 )
 from jaxevo.config.draft import Draft, site_names
@@ -325,6 +326,7 @@ CHECKS = (
     check_drug_limits,
     check_arms,
     check_growth,
+    check_trial,
 )
 
 

@@ -18,6 +18,7 @@ from jaxevo.config.tables import (
     Target,
     Tumor,
 )
+from jaxevo.config.trial import Trial
 from jaxevo.config.visits import Visits
 
 
@@ -36,6 +37,7 @@ class Draft(Table):
     record: Record = Record()
     visits: Visits | None = None
     host: Host | None = None
+    trial: Trial | None = None
     arms: list[Arm]
 
     @property

@@ -19,8 +19,16 @@ from jaxevo.config.study import Study
 WHAT = "a study file"
 
 
-def load_study(path: str | File, overrides: Sequence[str] = ()) -> Study:
+def load_study(
+    path: str | File, overrides: Sequence[str] = (), *, needs: Sequence[str] = ()
+) -> Study:
     """Read a study file, change it by `key=value` overrides, check it, fill in every default.
+
+    Args:
+        path: of the file.
+        overrides: such as "study.seed=8".
+        needs: tables that the study has in any case, with their defaults where it says nothing, such
+            as "trial".
 
     Raises:
         StudyError: one sentence with file, line, key, what was expected and what was found; about
@@ -32,6 +40,8 @@ def load_study(path: str | File, overrides: Sequence[str] = ()) -> Study:
     if not raw and not overrides:
         raise StudyError(f"{file}:1: is empty; expected [study], [tumor] and [[arms]]")
     settings = apply(raw, overrides)
+    for name in needs:
+        raw.setdefault(name, {})
     columns = _fill_patients(raw, File(file).parent)
     try:
         return Study.model_validate(raw)

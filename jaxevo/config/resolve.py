@@ -28,6 +28,8 @@ def resolve(study: Draft) -> None:
     _resolve_sites(study)
     _resolve_start(study)
     _resolve_arms(study)
+    if study.trial is not None and study.trial.control is None:
+        study.trial.control = study.arms[0].name
 
 
 def _default_room(study: Draft) -> int:

@@ -158,7 +158,7 @@ class Decided(Part):
         for i, block in enumerate(self.blocks):
             here = self.at(i)
             place = np.pad(self.place[here], (0, width - (here.stop - here.start)))
-            self.who.append((jnp.asarray(place, jnp.int32), block.key))
+            self.who.append(jnp.asarray(place, jnp.int32))
             self.pools.append(Pool(self.plan, place))
             self.care.append(visits.begin(arm, self.plan, width, place))
             law = jnp.arange(width, dtype=jnp.int32)
@@ -189,8 +189,9 @@ class Decided(Part):
         def work(i, block):
             tables, people, _ = self.placed[i % len(self.placed)]
             count = jnp.sum(block.count, axis=0)
+            who = (self.who[i], block.key)  # a call gives its block's memory away, keys included
             care, site, row = visits.visit(
-                plan.rules, tables, people, self.care[i], count, self.who[i], jnp.int32(window)
+                plan.rules, tables, people, self.care[i], count, who, jnp.int32(window)
             )
             process = self.pools[i].process(window, site, np.asarray(block.status) == RUNNING)
             return care, (process, _codes(process.start)), row

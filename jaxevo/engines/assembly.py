@@ -69,9 +69,8 @@ def names(problem: Problem, replicates: range) -> dict[str, Variable]:
     )  # fmt: skip
     index = np.arange(replicates.start, replicates.stop)
     found["replicate"] = Variable(("replicate",), index, "1", "index of the replicate")
-    found["patient"] = Variable(
-        ("patient",), np.arange(len(problem.models)), "1", "index of the patient"
-    )
+    numbers = problem.first_patient + np.arange(len(problem.models))
+    found["patient"] = Variable(("patient",), numbers, "1", "index of the patient")
     return found
 
 

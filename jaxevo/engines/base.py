@@ -152,6 +152,7 @@ class Problem(NamedTuple):
     visits: Visits | None = None  # needed by arms that decide
     hosts: tuple[HostParams, ...] = ()  # of each patient; empty: nobody looks at neutrophils
     limits: Limits | None = None
+    first_patient: int = 0  # number of the first of `models`, which names its random words
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -129,11 +129,11 @@ class _Run:
 
     def blocks(self, rules: Rules, whole: Whole, law, patient, replicate) -> list[Tumors]:
         """The tumors of a group, cut into blocks."""
-        found = []
+        found, named = [], self.problem.first_patient + patient
         for i in range(0, len(law), rules.width):
             at = slice(i, i + rules.width)
             block = new_block(
-                rules, self.problem.seed, (patient[at], replicate[at]), law[at],
+                rules, self.problem.seed, (named[at], replicate[at]), law[at],
                 whole.count[..., at], whole.extra[..., at],
             )  # fmt: skip
             missing = rules.width - len(law[at])

@@ -63,18 +63,18 @@ class Pool:
         for at in np.flatnonzero(jump >= 0):
             kept[:, at] = self.survival[:, jump[at]]
         tile = lambda x: jnp.asarray(np.tile(np.asarray(x)[window], (num, 1)))  # noqa: E731
-        return Process(
-            net=rules.net,
-            model=model,
-            traits=traits,
-            start=tile(tables.start),
-            duration=tile(tables.duration),
-            which=jnp.asarray(which),
-            speeds=table,
-            concentration=concentration,
-            kept=jnp.asarray(kept),
-            immigration=immigration,
-        )
+        each = {
+            "model": model,
+            "traits": traits,
+            "start": tile(tables.start),
+            "duration": tile(tables.duration),
+            "which": jnp.asarray(which),
+            "speeds": table,
+            "concentration": concentration,
+            "kept": jnp.asarray(kept),
+            "immigration": immigration,
+        }
+        return jax.vmap(lambda own: Process(net=rules.net, **own))(each)
 
     def look_up(self, window: int, site: np.ndarray, runs: np.ndarray) -> np.ndarray:
         """Row of the table for every interval, [tumor, interval]; what is new is worked out."""

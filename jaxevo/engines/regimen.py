@@ -192,6 +192,29 @@ def _check_rules(problem: Problem, arm: Arm, net: Network) -> None:
             )
 
 
+def reads(problem: Problem, arm: Arm, role: str, net: Network) -> tuple[str, ...]:
+    """What the rule of a role ("policy" or "safety") reads of a tumor, by trying it; sorted."""
+    rule: Rule | None = getattr(arm, role)
+    if rule is None:
+        return ()
+    found: set[str] = set()
+
+    class Noted(Seen):
+        """Notes what is read."""
+
+        def __getattribute__(self, name: str):
+            if not name.startswith("__"):
+                found.add(name)
+            return super().__getattribute__(name)
+
+    def tried(params, state, values):
+        return rule.decide(params, state, Noted(**values, genotypes=net.genotypes))
+
+    floats = lambda tree: jax.tree.map(jnp.asarray, tree)  # noqa: E731
+    jax.eval_shape(tried, *map(floats, (rule.params, rule.start)), _example(problem, arm, net))
+    return tuple(sorted(found))
+
+
 def _example(problem: Problem, arm: Arm, net: Network) -> dict[str, Any]:
     """One tumor's values with the shapes that a rule sees."""
     num_drugs = len(problem.model.names.drugs)

@@ -194,10 +194,9 @@ def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
     model, length = own.model, jnp.asarray(tables.length)
     mg, level = _given(tables, window, care, model.body_surface)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * length[:, None]
-    umol = 1e3 / model.molar_mass
-    given = Amounts(
-        mg[GUT] * umol * model.bioavailability, mg[BLOOD] * umol, mg[INFUSION] * umol, level
-    )
+    umol = (1e3 / model.molar_mass)[None]
+    oral = umol * model.bioavailability[None]
+    given = Amounts(mg[GUT] * oral, mg[BLOOD] * umol, mg[INFUSION] * umol, level)
     if own.made is not None:
         drugs, blood, site = course.carried(model.plasma, own.made, care.drugs, given, tables.which)
     else:
@@ -208,7 +207,8 @@ def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
         )  # fmt: skip
     marrow, neutrophils = _marrow(rules, tables, care, own, blood)
     after = care._replace(drugs=drugs, marrow=marrow, given=care.given + jnp.sum(total, axis=0))
-    return after, jnp.round(site / own.quantum) * own.quantum, neutrophils
+    quantum = jnp.asarray(own.quantum)[None, None, None]
+    return after, jnp.round(site / quantum) * quantum, neutrophils
 
 
 def _given(tables: Tables, window, care: Care, surface: Scalar):
@@ -219,19 +219,20 @@ def _given(tables: Tables, window, care: Care, surface: Scalar):
     entry = entry + surface * jnp.asarray(tables.per_m2)[lines, at]
     share = jnp.concatenate([jnp.ones(1), care.share])[:, None] * care.factor[None, :]
     cap = jnp.asarray(tables.cap)
-    bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap)
+    bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap[None, None, None])
     largest = jnp.maximum(tables.infused[0], surface * tables.infused[1])
-    most = jnp.where(largest > 0, cap / jnp.where(largest > 0, largest, 1.0), jnp.inf)
+    most = jnp.where(largest > 0, cap[None] / jnp.where(largest > 0, largest, 1.0), jnp.inf)
     limited = jnp.minimum(share, most)
     infusion = limited[:, None, :] * entry[:, INFUSION]
     begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
     is_before = (begins < tables.horizon - NEAR)[:, None]
-    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0) * is_before
+    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0)
+    mg = jnp.where(is_before[None], mg, 0.0)
     level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
     before = jnp.cumsum(total, axis=0) - total
     most = jnp.minimum(tables.cumulative[0], surface * tables.cumulative[1])
-    allowed = jnp.clip(most - care.given - before, 0.0, total)
+    allowed = jnp.clip((most - care.given)[None] - before, 0.0, total)
     kept = jnp.where(total > 0, allowed / jnp.where(total > 0, total, 1.0), 1.0)
     return mg * kept[None], level
 

@@ -1,4 +1,4 @@
-"""Pictures of a trajectory, each from the named arrays alone. The only door to matplotlib."""
+"""Pictures of a trajectory, each from the named arrays alone, and of a trial. The only door to matplotlib."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxevo.engines.base import Trajectory
-from jaxevo.plots import data, figures
+from jaxevo.plots import data, figures, trials
+from jaxevo.trial import Followed, TrialReport
 
 __all__ = [
     "draw_all",
+    "draw_trial",
     "plot_burden",
     "plot_composition",
     "plot_concentration",
@@ -33,6 +35,21 @@ def draw_all(trajectory: Trajectory, folder: Path, title: str = "") -> list[Path
     folder.mkdir(parents=True, exist_ok=True)
     drawn = [(plot, folder / name) for name, (plot, has_data) in pictures.items() if has_data]
     return [plot(trajectory, path, title) for plot, path in drawn]
+
+
+def draw_trial(
+    report: TrialReport, runs: dict[str, Followed], folder: Path, title: str = ""
+) -> list[Path]:
+    """Draw the pictures of a trial into a folder, made if it is missing; of two runs each its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, run in report["runs"].items():
+        for what, draw in trials.pictures(run, runs[name]).items():
+            path = folder / (f"{name}_{what}.png" if len(report["runs"]) > 1 else f"{what}.png")
+            with figures.own_style():
+                draw(title).savefig(path, format="png")
+            paths.append(path)
+    return paths
 
 
 def plot_burden(trajectory: Trajectory, path: Path, title: str = "") -> Path:

@@ -77,7 +77,7 @@ def burden(trajectory: Trajectory, title: str = "") -> Figure:
     axes.set(xlabel=DAY, ylabel=what)
     handles = [Line2D([], [], color=GROWTH_COLOR, label="growth before day 0")] if growth else []
     for arm, name in enumerate(root["arm"].data.tolist()):
-        text = _name(name, 34, 3)
+        text = named(name, 34, 3)
         if "status" in root:
             is_extinct = root["status"].data[arm].ravel() == data.EXTINCT
             stopped = (root["status"].data[arm] == data.STOPPED).sum()
@@ -85,11 +85,11 @@ def burden(trajectory: Trajectory, title: str = "") -> Figure:
             text = f"{text}\n({is_extinct.sum():,} of {is_extinct.size:,} extinct{rest})"
         handles.append(Line2D([], [], color=_arm_color(root, arm), lw=2.5, label=text))
     handles += [
-        Line2D([], [], color="black", marker=ENDS[x][0], ls="", label=_name(ENDS[x][1], 34, 3))
+        Line2D([], [], color="black", marker=ENDS[x][0], ls="", label=named(ENDS[x][1], 34, 3))
         for x in sorted(ends)
     ]
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
-    _set_title(figure, title, f"Burden by arm{_what_bands_are(root)}")
+    set_title(figure, title, f"Burden by arm{_what_bands_are(root)}")
     return figure
 
 
@@ -114,18 +114,18 @@ def relapse(trajectory: Trajectory, title: str = "") -> Figure:
     else:
         course.set_ylim(-0.02, 1.02)
     what = root["relapse_probability"].long_name
-    course.set(xlabel=DAY, ylabel=_name(what, 90, 1), xlim=(days[0], days[-1]))
+    course.set(xlabel=DAY, ylabel=named(what, 90, 1), xlim=(days[0], days[-1]))
     course.set_title("of the whole tumor", fontsize="medium")
     _plot_classes(classes, root)
     arms = enumerate(root["arm"].data.tolist())
     handles = [
-        Line2D([], [], color=_arm_color(root, arm), lw=2.5, label=_name(name, 40, 2))
+        Line2D([], [], color=_arm_color(root, arm), lw=2.5, label=named(name, 40, 2))
         for arm, name in arms
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     patients = probability.shape[1]
     among = f": mean of {patients:,} patients, 5 to 95 % of them as a band" if patients > 1 else ""
-    _set_title(figure, title, f"Probability of relapse by arm{among}")
+    set_title(figure, title, f"Probability of relapse by arm{among}")
     return figure
 
 
@@ -162,7 +162,7 @@ def composition(trajectory: Trajectory, title: str = "") -> Figure:
     _group_legend(figure, groups, is_there, "other combinations")
     has_stopped = "status" in root and (root["status"].data == data.STOPPED).any()
     rest = "; a stopped replicate keeps its last composition" if has_stopped else ""
-    _set_title(figure, title, f"Composition by resistance mechanism{rest}")
+    set_title(figure, title, f"Composition by resistance mechanism{rest}")
     return figure
 
 
@@ -199,7 +199,7 @@ def muller(trajectory: Trajectory, title: str = "") -> Figure:
         axes.set(title=name, xlim=(days[0], days[-1]), ylim=(0, 1), xlabel=_day_label(place))
     _group_legend(figure, groups, is_there, "smaller or other clones")
     nested = ", each inside its parent, by genotype at birth" if trajectory.get("lineage") else ""
-    _set_title(figure, title, f"Largest clones in the replicate that was followed longest{nested}")
+    set_title(figure, title, f"Largest clones in the replicate that was followed longest{nested}")
     return figure
 
 
@@ -214,15 +214,15 @@ def concentration(trajectory: Trajectory, title: str = "") -> Figure:
         treated.update(_plot_drug(whole, zoom, root, drug))
     handles = []
     for arm in sorted(treated):
-        text = _name(str(root["arm"].data[arm]), 40, 2)
+        text = named(str(root["arm"].data[arm]), 40, 2)
         handles.append(Line2D([], [], color=_arm_color(root, arm), lw=2.5, label=text))
     places = ["in blood", *(f"at {site}" for site in root["site"].data)]
     for place, (name, style) in enumerate(zip(places, _line_styles(root), strict=True)):
         look = {"ls": style, "alpha": 0.9 if place else 0.45, "lw": 1.5 if place else 2.4}
-        handles.append(Line2D([], [], color="black", label=_name(name, 40, 1), **look))
+        handles.append(Line2D([], [], color="black", label=named(name, 40, 1), **look))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     own = " in a patient with the study's own numbers" if len(root["patient"].data) > 1 else ""
-    _set_title(figure, title, f"Drug concentration{own}")
+    set_title(figure, title, f"Drug concentration{own}")
     return figure
 
 
@@ -330,7 +330,7 @@ def _plot_drug(whole: Axes, zoom: Axes, root: Root, drug: int) -> list[int]:
     if top < 30 * bottom:  # less than two powers of ten to label
         whole.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         whole.yaxis.set_minor_formatter("{x:g}")
-    name = _name(str(root["drug"].data[drug]), 40, 2)
+    name = named(str(root["drug"].data[drug]), 40, 2)
     whole.set(title=name, xlabel=DAY, ylabel="concentration (\N{GREEK SMALL LETTER MU}M)")
     first = np.floor(days[values.any(axis=(0, 1))][0])
     zoom.set(title=f"{name}: the first days", xlabel=DAY)
@@ -344,7 +344,11 @@ def _alpha(num_lines: int) -> float:
 
 def _arm_color(root: Root, arm: int) -> str | tuple:
     """One color per arm, the same in every picture."""
-    num_arms = len(root["arm"].data)
+    return arm_color(len(root["arm"].data), arm)
+
+
+def arm_color(num_arms: int, arm: int) -> str | tuple:
+    """The color of one of so many arms."""
     if num_arms <= len(COLORS):
         return COLORS[arm]
     return mpl.colormaps["viridis"](0.95 * arm / (num_arms - 1))
@@ -380,7 +384,7 @@ def _panels(titles: list[str]) -> tuple[Figure, list[tuple[str, SubplotSpec]]]:
     rows = -(-len(titles) // columns)
     figure = Figure(figsize=(12, max(8.0, 3.8 * rows)), dpi=100, layout="constrained")
     grid = GridSpec(rows, columns, figure=figure)
-    wrapped = [_name(title, 96 // columns, 2) for title in titles]
+    wrapped = [named(title, 96 // columns, 2) for title in titles]
     most = max(title.count("\n") for title in wrapped)
     level = ["\n" * (most - title.count("\n")) + title for title in wrapped]
     return figure, [(title, grid[i // columns, i % columns]) for i, title in enumerate(level)]
@@ -437,12 +441,13 @@ def _group_legend(figure: Figure, groups: Groups, is_there: np.ndarray, other: s
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _set_title(figure: Figure, title: str, what: str) -> None:
+def set_title(figure: Figure, title: str, what: str) -> None:
+    """The study's title, and below it what is shown."""
     lines = textwrap.wrap(_plain(title), 84)[:2]
     figure.suptitle("\n".join([*lines, what]), fontsize=13)
 
 
-def _name(text: str, width: int, lines: int) -> str:
+def named(text: str, width: int, lines: int) -> str:
     """A name on at most so many lines."""
     return "\n".join(
         textwrap.wrap(_plain(data.shorten(text, width * lines - lines)), width)[:lines]

@@ -1,4 +1,4 @@
-"""Command line: `jaxevo run STUDY`, `check STUDY`, `info`, `selftest`.
+"""Command line: `jaxevo run STUDY`, `trial STUDY`, `check STUDY`, `info`, `selftest`.
 
 Exit codes: 0 done, 1 a check of the selftest failed, 2 bad input (one sentence on stderr), 3 a limit
 was reached (room, memory), 4 a result could not be stored, 130 and 143 after SIGINT and SIGTERM. What
@@ -6,8 +6,6 @@ brings JAX is imported where it is needed, so that a bad study is refused at onc
 """
 
 import hashlib
-import json
-import math
 import os
 import platform
 import shutil
@@ -16,24 +14,25 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from jaxevo.cli import words
 from jaxevo.config import Study, StudyError, load_study
 from jaxevo.config.load import place_of
 from jaxevo.config.sentences import hint
 from jaxevo.config.tables import ENGINES
 
 if TYPE_CHECKING:
+    from jaxevo.compare import TrialResult, TrialSize
     from jaxevo.engines.cells import Progress
     from jaxevo.run import Plan, RunResult
-    from jaxevo.selftest import Result
 
 DEVICES = ("cpu", "gpu")
 FAILED, BAD_INPUT, LIMIT, STORAGE = 1, 2, 3, 4
-SAMPLERS = ("cells", "clones")  # engines that draw replicates
 SIGNALLED = 128  # plus the number of the signal
 
 app = typer.Typer(
@@ -52,6 +51,13 @@ class Stop(Exception):
         self.code = code
 
 
+OutFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder for the results, new or empty [runs/STUDY].")
+]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="cpu|gpu", help="Where to compute.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 StudyFile = Annotated[str, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 Settings = Annotated[
     list[str] | None,
@@ -67,39 +73,63 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 @app.command()
 def run(
     study: StudyFile,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results, new or empty [runs/STUDY].")
-    ] = None,
+    out: OutFolder = None,
     settings: Settings = None,
-    device: Annotated[str | None, typer.Option(metavar="cpu|gpu", help="Where to compute.")] = None,
+    device: Device = None,
     engine: Engine = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Simulate a study; write trajectory, pictures and the resolved study into one folder."""
-    if device is not None and device not in DEVICES:
-        raise Stop(BAD_INPUT, f"--device {device}: expected {' or '.join(DEVICES)}")
+    _check_device(device)
     loaded = _load(study, settings, engine)
     with _folder(out, Path(study).stem) as folder, _refusals(study, settings, engine):
         planned = _plan(loaded)
         _check_resources(planned, folder, device)
         is_silent = quiet or as_json
         if not is_silent:
-            typer.echo(_plan_text(loaded, planned))
-        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress:
-            result = _simulate(loaded, folder, device, progress)
+            typer.echo(words.plan_text(loaded, planned))
+        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress, _failures():
+            from jaxevo.run import run_study  # noqa: PLC0415 - brings JAX
+
+            result = run_study(loaded, folder, device=device, progress=progress)
     if as_json:
-        typer.echo(_json(_result_table(result)))
+        typer.echo(words.as_json(words.result_table(result)))
     elif not quiet:
-        typer.echo(_result_text(result))
-    if result.interrupted is not None:
-        name = signal.Signals(result.interrupted).name
-        raise Stop(
-            SIGNALLED + result.interrupted,
-            f"stopped by {name}; what was simulated until then is kept",
-        )
-    if result.limit is not None:
-        raise Stop(LIMIT, result.limit)
+        typer.echo(words.result_text(result))
+    _end(result)
+
+
+@app.command()
+def trial(
+    study: StudyFile,
+    out: OutFolder = None,
+    settings: Settings = None,
+    device: Device = None,
+    engine: Engine = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the arms of a study: response, survival, toxicity; write report, tumors and pictures."""
+    _check_device(device)
+    loaded = _load(study, settings, engine, needs=("trial",))
+    with _folder(out, f"{Path(study).stem}-trial") as folder, _refusals(study, settings, engine):
+        from jaxevo import compare  # noqa: PLC0415 - brings JAX
+
+        problem, plan = compare.trial_of(loaded)
+        given = (problem, plan, loaded.study.engine)
+        size = compare.trial_size(*given)
+        _check_trial(size, partial(compare.most_patients, *given), folder, device)
+        is_silent = quiet or as_json
+        if not is_silent:
+            typer.echo(words.trial_plan_text(loaded, size))
+        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress, _failures():
+            result = compare.run_trial(loaded, folder, device=device, progress=progress)
+    if as_json:
+        typer.echo(result.report_path.read_text(encoding="utf-8"))
+    elif not quiet:
+        typer.echo(words.trial_text(result))
+    _end(result)
 
 
 @app.command()
@@ -113,9 +143,9 @@ def check(
     if as_json:
         names = [arm.name for arm in loaded.arms]
         intervals = dict(zip(names, planned.intervals, strict=True))
-        typer.echo(_json(planned._asdict() | {"intervals": intervals}))
+        typer.echo(words.as_json(planned._asdict() | {"intervals": intervals}))
     else:
-        typer.echo(_plan_text(loaded, planned))
+        typer.echo(words.plan_text(loaded, planned))
 
 
 @app.command()
@@ -129,7 +159,7 @@ def info(as_json: Json = False) -> None:
     table.pop("created_utc", None)
     table["devices"] = [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()]
     if as_json:
-        typer.echo(_json(table))
+        typer.echo(words.as_json(table))
     else:
         table["devices"] = ", ".join(table["devices"])
         typer.echo("\n".join(f"{name:<18} {value}" for name, value in table.items()))
@@ -145,10 +175,10 @@ def selftest(as_json: Json = False) -> None:
     results = cases.run(progress=_count_cases if is_shown else None)
     if as_json:
         passed = all(result.is_passed for result in results)
-        table = {"is_passed": passed, "cases": [_case_table(result) for result in results]}
-        typer.echo(_json(table))
+        table = {"is_passed": passed, "cases": [words.case_table(result) for result in results]}
+        typer.echo(words.as_json(table))
     else:
-        typer.echo(_cases_text(results))
+        typer.echo(words.cases_text(results))
     failed = [result.case for result in results if not result.is_passed]
     if failed:
         names = ", ".join(dict.fromkeys(failed))
@@ -175,12 +205,31 @@ def _say(sentence: object, code: int) -> int:
     return code
 
 
-def _load(file: str, settings: list[str] | None, engine: str | None) -> Study:
+def _check_device(device: str | None) -> None:
+    if device is not None and device not in DEVICES:
+        raise Stop(BAD_INPUT, f"--device {device}: expected {' or '.join(DEVICES)}")
+
+
+def _end(result: "RunResult | TrialResult") -> None:
+    """What the exit code says of a study that did not go to its end."""
+    if result.interrupted is not None:
+        name = signal.Signals(result.interrupted).name
+        raise Stop(
+            SIGNALLED + result.interrupted,
+            f"stopped by {name}; what was simulated until then is kept",
+        )
+    if result.limit is not None:
+        raise Stop(LIMIT, result.limit)
+
+
+def _load(
+    file: str, settings: list[str] | None, engine: str | None, needs: Sequence[str] = ()
+) -> Study:
     if engine is not None and engine not in ENGINES:
         known = " or ".join(ENGINES)
         raise Stop(BAD_INPUT, f"--engine {engine}: expected {known}{hint(engine, ENGINES)}")
     chosen = [] if engine is None else [f'study.engine="{engine}"']
-    return load_study(file, [*(settings or []), *chosen])
+    return load_study(file, [*(settings or []), *chosen], needs=needs)
 
 
 def _plan(study: Study) -> "Plan":
@@ -244,38 +293,59 @@ def _given_folder(out: Path) -> Path:
 
 def _check_resources(plan: "Plan", folder: Path, device: str | None) -> None:
     """Refuse what cannot fit, before anything is computed."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = _memory()
     if device != "gpu" and plan.memory_bytes > memory:
+        way = "lower study.replicates, patients.count or study.max_alterations, or record less"
+        if plan.engine == "cells":
+            way = "lower study.max_cells, study.replicates or the number of levels of alterations"
         raise Stop(
             LIMIT,
-            f"the study takes {_size(plan.memory_bytes)} of memory, and there are {_size(memory)}; "
-            "lower study.max_cells, study.replicates or the number of levels of alterations"
-            if plan.engine == "cells"
-            else "lower study.replicates, patients.count or study.max_alterations, or record less",
+            f"the study takes {words.size(plan.memory_bytes)} of memory, and there are "
+            f"{words.size(memory)}; {way}",
         )
+    _check_disk(plan.disk_bytes, folder)
+
+
+def _check_trial(size: "TrialSize", most: Callable[[int], int], folder: Path, device: str | None):
+    """Refuse a trial that cannot fit; `most` says how many patients fit into so many bytes."""
+    memory = _memory()
+    if device != "gpu" and size.memory_bytes > memory:
+        fits = most(memory)
+        way = f"at most {fits:,} patients fit" if fits else "not even one patient fits"
+        raise Stop(
+            LIMIT,
+            f"the trial takes {words.size(size.memory_bytes)} of memory, and there are "
+            f"{words.size(memory)}; {way}: lower patients.count, study.replicates or the number of scans",
+        )
+    _check_disk(size.disk_bytes, folder)
+
+
+def _memory() -> int:
+    """Of this machine, bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _check_disk(needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
-    if plan.disk_bytes > free:
+    if needed > free:
         raise Stop(
             STORAGE,
-            f"{folder}: the results take {_size(plan.disk_bytes)}, and {_size(free)} are free; "
+            f"{folder}: the results take {words.size(needed)}, and {words.size(free)} are free; "
             "record less, or choose another folder with --out",
         )
 
 
-def _simulate(
-    study: Study,
-    folder: Path,
-    device: str | None,
-    progress: "Callable[[Progress], None] | None",
-) -> "RunResult":
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What can be expected to go wrong in a simulation ends the command with a sentence."""
     import jax  # noqa: PLC0415 - takes a second
 
     from jaxevo.engines.cells import GrowthError  # noqa: PLC0415 - brings JAX
-    from jaxevo.run import DeviceError, StorageError, run_study  # noqa: PLC0415
+    from jaxevo.run import DeviceError, StorageError  # noqa: PLC0415
 
     _keep_compiled()
     try:
-        return run_study(study, folder, device=device, progress=progress)
+        yield
     except DeviceError as error:
         raise Stop(BAD_INPUT, error) from None
     except (GrowthError, MemoryError) as error:
@@ -336,107 +406,6 @@ def _progress(is_shown: bool) -> "Iterator[Callable[[Progress], None] | None]":
         yield show
 
 
-def _plan_text(study: Study, plan: "Plan") -> str:
-    arms = [
-        f"{arm.name} ({number:,} intervals)"
-        for arm, number in zip(study.arms, plan.intervals, strict=True)
-    ]
-    sites, genotypes = len(study.sites), plan.rows // len(study.sites)
-    rest = f" and {plan.rows % sites} for what leaves them" if plan.rows % sites else ""
-    many = [f"{len(arms)} arms"]
-    if study.patients.count > 1:
-        many.append(f"{study.patients.count:,} patients")
-    if plan.engine in SAMPLERS:
-        many.append(f"{study.study.replicates:,} replicates")
-    room = ""
-    if plan.lanes is not None:
-        room = f", {plan.lanes:,} lanes and room for {plan.cells_of_room:,} cells each"
-    what = "tumors" if plan.engine in SAMPLERS else "courses"
-    lines = [
-        study.study.title,
-        f"  engine  {plan.engine}",
-        f"  arms    {', '.join(arms)}",
-        f"  classes {genotypes:,} genotypes x {sites} sites{rest} = {plan.rows:,} rows",
-        f"  {what:<7} {plan.tumors:,} ({' x '.join(many)}){room}",
-        f"  memory  {_size(plan.memory_bytes)}",
-        f"  disk    {_size(plan.disk_bytes)}",
-    ]
-    return "\n".join(lines)
-
-
-def _result_text(result: "RunResult") -> str:
-    lines = [f"{name}: {_arm_text(arm)}" for name, arm in result.summary.items()]
-    lines.append(f"trajectory: {result.trajectory_path}")
-    lines += [f"picture: {path}" for path in result.pictures]
-    return "\n".join(lines)
-
-
-def _arm_text(arm: dict[str, Any]) -> str:
-    """What came out in one arm, in words."""
-    if "relapse_probability" in arm:
-        parts = [f"relapse with probability {arm['relapse_probability']:.4g}"]
-        if arm["mean_relapse_free_days"] is not None:
-            parts.append(f"{arm['mean_relapse_free_days']:.4g} days without on average")
-        return f"{', '.join(parts)} ({arm['closure']})"
-    burden, sd = arm["burden_at_end"], arm.get("burden_at_end_sd")
-    parts = ["no tumor followed to its end" if burden is None else f"{burden:.4g} cells at the end"]
-    if sd is not None:
-        parts = [f"{burden:.4g} cells expected at the end, standard deviation {sd:.4g}"]
-    if arm.get("stopped_fraction"):
-        parts.append(f"{arm['stopped_fraction']:.1%} reached tumor.stop_at_cells")
-    shares = (("extinct_fraction", "extinct"), ("resistant_fraction", "resistant"))
-    parts += [f"{arm[key]:.1%} {word}" for key, word in shares if arm.get(key) is not None]
-    if arm.get("leaked_cells"):
-        parts.append(f"{arm['leaked_cells']:.4g} cells left the classes (study.max_alterations)")
-    return ", ".join(parts)
-
-
 def _count_cases(done: int, total: int, text: str) -> None:
     """One line on a terminal that says which case is at work."""
     typer.echo(f"\r\x1b[K{done}/{total} {text}" if done < total else "\r\x1b[K", nl=False, err=True)
-
-
-def _cases_text(results: "list[Result]") -> str:
-    """One line per check: case, engine, what, expected, obtained, tolerance, verdict."""
-    rows = [("case", "engine", "quantity", "expected", "obtained", "tolerance", "")]
-    for x in results:
-        verdict = "ok" if x.is_passed else "FAILS"
-        numbers = (f"{x.expected:.8g}", f"{x.obtained:.8g}")
-        rows.append((x.case, x.engine, x.quantity, *numbers, x.tolerance, verdict))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    passed = sum(result.is_passed for result in results)
-    return "\n".join([*lines, f"{passed} of {len(results)} checks passed"])
-
-
-def _case_table(result: "Result") -> dict[str, Any]:
-    """A result as JSON has it: numbers that are not finite are null."""
-    table = dict(result._asdict())
-    for name in ("expected", "obtained"):
-        table[name] = float(table[name]) if math.isfinite(table[name]) else None
-    return table | {"is_passed": bool(result.is_passed)}
-
-
-def _result_table(result: "RunResult") -> dict[str, Any]:
-    return {
-        "trajectory": str(result.trajectory_path),
-        "pictures": [str(path) for path in result.pictures],
-        "arms": result.summary,
-    }
-
-
-def _json(table: dict[str, Any]) -> str:
-    return json.dumps(table, allow_nan=False)
-
-
-def _size(num_bytes: int) -> str:
-    """A number of bytes, readable."""
-    size = float(num_bytes)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.0f} TB"
