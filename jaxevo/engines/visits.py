@@ -32,7 +32,7 @@ from jaxevo.host import HostState
 from jaxevo.state import Array, Scalar
 
 SCAN = 0xFFFFFFFF  # purpose of the words of measurement noise
-BLOOD, GUT, INFUSION, LEVEL = 0, 1, 2, 3  # ways in, as rows of a table
+BLOOD, GUT, INFUSION, LEVEL, WHOLE = range(5)  # rows of a table of what enters
 
 
 class Care(NamedTuple):
@@ -120,17 +120,22 @@ def visit(
     fixed = {"day": day, "visit": window, "is_scan": is_scan}
     observed = _observed(rules, tables, care, count)
 
-    def one(memory, values):
+    def one(memory, values, params):
         seen = Seen(**values, **fixed, genotypes=rules.net.genotypes)
         policy, share = memory.policy, memory.share
         if rules.policy is not None:
-            policy, share = rules.policy(tables.policy, policy, seen)
+            policy, share = rules.policy(params[0], policy, seen)
         safety, factor = memory.safety, memory.factor
         if rules.safety is not None:
-            safety, factor = rules.safety(tables.safety, safety, seen)
+            safety, factor = rules.safety(params[1], safety, seen)
         return policy, jnp.asarray(share, float), safety, jnp.asarray(factor, float)
 
-    policy, share, safety, factor = jax.vmap(one)(care, observed)
+    params, axes = (tables.policy, tables.safety), tuple(0 if x else None for x in rules.of_patient)
+    params = tuple(
+        jax.tree.map(lambda x: jnp.asarray(x)[patient], whole) if is_own else whole
+        for whole, is_own in zip(params, rules.of_patient, strict=True)
+    )
+    policy, share, safety, factor = jax.vmap(one, (0, 0, axes))(care, observed, params)
     is_wrong = ~(_fine(share) & _fine(factor))
     goes_on = (share > 0) & (care.share > 0)
     since = jnp.where(goes_on, care.since + 1, 0)
@@ -160,10 +165,8 @@ def scanned(
     """
     cells = jnp.sum(count, axis=0)
     if visits.noise_cv > 0:
-        whole = jnp.floor(day)
-        part = jnp.minimum(jnp.rint((day - whole) * 2.0**32), 2.0**32 - 1).astype(jnp.uint32)
-        today = threefry(key, (whole.astype(jnp.uint32) + jnp.uint32(2**31), part))
-        words = threefry(today, (jnp.uint32(SCAN), jnp.uint32(0)))
+        second = jnp.rint(day * 86400.0).astype(jnp.uint32)
+        words = threefry(threefry(key, (jnp.uint32(SCAN), jnp.uint32(0))), (second, jnp.uint32(0)))
         sigma = np.sqrt(np.log1p(visits.noise_cv**2))
         cells = cells * (1 + expm1_64(sigma * upper_quantile(uniform64(words))))
     seen = jnp.where(cells >= visits.detection_cells, cells, 0.0)
@@ -206,7 +209,8 @@ def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
             model.plasma, model.delivery, model.cellular.transport, care.drugs, given,
             length[:, None] * steps,
         )  # fmt: skip
-    marrow, neutrophils = _marrow(rules, tables, care, own, blood)
+    treated = length * _is_before(tables, window)
+    marrow, neutrophils = _marrow(rules, tables, care, own, (blood, treated))
     after = care._replace(drugs=drugs, marrow=marrow, given=care.given + jnp.sum(total, axis=0))
     return after, jnp.round(site / own.quantum) * own.quantum, neutrophils
 
@@ -218,11 +222,11 @@ def _given(tables: Tables, window, care: Care):
     share = jnp.concatenate([jnp.ones(1), care.share])[:, None] * care.factor[None, :]
     cap = jnp.asarray(tables.cap)
     bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap)
-    limited = jnp.minimum(share, jnp.asarray(tables.infusion_cap))
-    infusion = limited[:, None, :] * entry[:, INFUSION]
-    begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
-    is_before = (begins < tables.horizon - NEAR)[:, None]
-    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0) * is_before
+    whole = entry[:, WHOLE]
+    most = jnp.where(whole > 0, cap / jnp.where(whole > 0, whole, 1.0), jnp.inf)
+    infusion = jnp.minimum(share[:, None, :], most) * entry[:, INFUSION]
+    mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0)
+    mg = mg * _is_before(tables, window)[:, None]
     level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
     before = jnp.cumsum(total, axis=0) - total
@@ -231,8 +235,17 @@ def _given(tables: Tables, window, care: Care):
     return mg * kept[None], level
 
 
-def _marrow(rules: Rules, tables: Tables, care: Care, own: People, blood):
-    """The marrow at the end, and neutrophils at the end of every interval."""
+def _is_before(tables: Tables, window) -> Float[Array, " slot"]:
+    """1 where a slot of this window lies before the horizon."""
+    begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
+    return (begins < tables.horizon - NEAR).astype(begins.dtype)
+
+
+def _marrow(rules: Rules, tables: Tables, care: Care, own: People, along):
+    """The marrow at the end, and neutrophils at the end of every interval.
+
+    `along`: concentrations in blood, uM, and length, days, of every slot.
+    """
     num_intervals = tables.place.shape[0]
     if own.host is None or care.marrow is None:
         return care.marrow, jnp.zeros(num_intervals)
@@ -242,7 +255,7 @@ def _marrow(rules: Rules, tables: Tables, care: Care, own: People, blood):
         state = host.advance(params, pumps, state, *at, longest=rules.longest)
         return state, state.circulating
 
-    state, circulating = jax.lax.scan(slot, care.marrow, (blood, jnp.asarray(tables.length)))
+    state, circulating = jax.lax.scan(slot, care.marrow, along)
     return state, circulating[jnp.max(jnp.asarray(tables.place), axis=1)]
 
 

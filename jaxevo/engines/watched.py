@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxevo.drug.schedule import Dose
+from jaxevo.drug.schedule import RESOLUTION, Dose
 from jaxevo.engines.assembly import TUMOR
 from jaxevo.engines.base import Arm, Problem, Variable
 from jaxevo.engines.grid import Marks
@@ -41,7 +41,8 @@ class Watched(NamedTuple):
         share = known(row.share)
         self.share[here, window, : share.shape[1]] = share
         self.factor[here, window] = known(row.factor)
-        self.given[here, window] = known(row.given)
+        is_last = window == plan.num_windows - 1  # there may be a visit on the last day
+        self.given[here, window : None if is_last else window + 1] = known(row.given)[:, None]
         if care.marrow is None:
             return
         first = window * plan.num_intervals
@@ -65,7 +66,11 @@ def given_by(doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int) -> np.nd
     total = np.zeros((len(days), num_drugs))
     for dose in doses:
         since = days - dose.day
-        share = since > 0 if dose.duration <= 0 else np.clip(since / dose.duration, 0, 1)
+        share = (
+            since > RESOLUTION
+            if dose.duration <= RESOLUTION
+            else np.clip(since / dose.duration, 0, 1)
+        )
         total[:, dose.drug] += dose.amount_mg * share
     return total
 
