@@ -36,6 +36,7 @@ class Pool:
         self.known: list[Speeds] = []
         self.table: Speeds | None = None
         self.before: tuple[np.ndarray, np.ndarray] | None = None
+        self.form: jax.tree_util.PyTreeDef | None = None  # of a process, whose parts get an axis tumor
 
     def process(self, window: int, site: jax.Array, runs: np.ndarray) -> Process:
         """The law of every tumor in one window.
@@ -63,18 +64,15 @@ class Pool:
         for at in np.flatnonzero(jump >= 0):
             kept[:, at] = self.survival[:, jump[at]]
         tile = lambda x: jnp.asarray(np.tile(np.asarray(x)[window], (num, 1)))  # noqa: E731
-        return Process(
-            net=rules.net,
-            model=model,
-            traits=traits,
-            start=tile(tables.start),
-            duration=tile(tables.duration),
-            which=jnp.asarray(which),
-            speeds=table,
-            concentration=concentration,
-            kept=jnp.asarray(kept),
-            immigration=immigration,
-        )
+        parts = {
+            "model": model, "traits": traits, "start": tile(tables.start),
+            "duration": tile(tables.duration), "which": jnp.asarray(which), "speeds": table,
+            "concentration": concentration, "kept": jnp.asarray(kept), "immigration": immigration,
+        }  # fmt: skip
+        if self.form is None:
+            first = jax.tree.map(lambda x: x[0], parts)
+            self.form = jax.tree.structure(Process(rules.net, **first))
+        return jax.tree.unflatten(self.form, jax.tree.leaves(list(parts.values())))
 
     def look_up(self, window: int, site: np.ndarray, runs: np.ndarray) -> np.ndarray:
         """Row of the table for every interval, [tumor, interval]; what is new is worked out."""

@@ -187,7 +187,7 @@ def _check_rules(problem: Problem, arm: Arm, net: Network) -> None:
             params = jax.tree.map(lambda x: x[0], params)
 
         def tried(params, state, values, rule=rule):
-            return rule.decide(params, state, Seen(**values, genotypes=net.genotypes))
+            return rule.decide(params, state, Seen(**values, genotypes=np.array(net.genotypes)))
 
         floats = lambda tree: jax.tree.map(jnp.asarray, tree)  # noqa: E731
         try:

@@ -121,7 +121,7 @@ def visit(
     observed = _observed(rules, tables, care, count)
 
     def one(memory, values, params):
-        seen = Seen(**values, **fixed, genotypes=rules.net.genotypes)
+        seen = Seen(**values, **fixed, genotypes=np.array(rules.net.genotypes))
         policy, share = memory.policy, memory.share
         if rules.policy is not None:
             policy, share = rules.policy(params[0], policy, seen)
@@ -197,22 +197,22 @@ def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
     model, length = own.model, jnp.asarray(tables.length)
     mg, level = _given(tables, window, care)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * length[:, None]
-    umol = 1e3 / model.molar_mass
-    given = Amounts(
-        mg[GUT] * umol * model.bioavailability, mg[BLOOD] * umol, mg[INFUSION] * umol, level
-    )
+    umol = (1e3 / model.molar_mass)[None]
+    absorbed = (1e3 / model.molar_mass * model.bioavailability)[None]
+    given = Amounts(mg[GUT] * absorbed, mg[BLOOD] * umol, mg[INFUSION] * umol, level)
     if own.made is not None:
         drugs, blood, site = course.carried(model.plasma, own.made, care.drugs, given, tables.which)
     else:
         steps = np.diff(np.concatenate([[0.0], NODES, [1.0]]))
         drugs, blood, site = course.stepped(
             model.plasma, model.delivery, model.cellular.transport, care.drugs, given,
-            length[:, None] * steps,
+            length[:, None] * steps[None],
         )  # fmt: skip
     treated = length * _is_before(tables, window)
     marrow, neutrophils = _marrow(rules, tables, care, own, (blood, treated))
     after = care._replace(drugs=drugs, marrow=marrow, given=care.given + jnp.sum(total, axis=0))
-    return after, jnp.round(site / own.quantum) * own.quantum, neutrophils
+    quantum = own.quantum[None, None, None]
+    return after, jnp.round(site / quantum) * quantum, neutrophils
 
 
 def _given(tables: Tables, window, care: Care):
@@ -220,17 +220,17 @@ def _given(tables: Tables, window, care: Care):
     at = jnp.concatenate([jnp.asarray(window)[None], care.since])
     entry = jnp.asarray(tables.amounts)[jnp.arange(len(at)), at]  # line, way, slot, drug
     share = jnp.concatenate([jnp.ones(1), care.share])[:, None] * care.factor[None, :]
-    cap = jnp.asarray(tables.cap)
-    bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap)
+    cap = jnp.asarray(tables.cap)[None, None]
+    bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap[None])
     whole = entry[:, WHOLE]
     most = jnp.where(whole > 0, cap / jnp.where(whole > 0, whole, 1.0), jnp.inf)
     infusion = jnp.minimum(share[:, None, :], most) * entry[:, INFUSION]
     mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0)
-    mg = mg * _is_before(tables, window)[:, None]
+    mg = mg * _is_before(tables, window)[None, :, None]
     level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
     before = jnp.cumsum(total, axis=0) - total
-    allowed = jnp.clip(jnp.asarray(tables.cumulative) - care.given - before, 0.0, total)
+    allowed = jnp.clip((jnp.asarray(tables.cumulative) - care.given)[None] - before, 0.0, total)
     kept = jnp.where(total > 0, allowed / jnp.where(total > 0, total, 1.0), 1.0)
     return mg * kept[None], level
 
