@@ -306,7 +306,7 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
                 runs = (dose.day < middles) & (middles < dose.day + dose.duration)
                 whole[runs, dose.drug] = np.maximum(whole[runs, dose.drug], dose.amount_mg)
         ways = [known.blood_dose, known.gut_dose, known.infusion_rate, known.level, whole]
-        return np.stack([x.reshape(num_windows, -1, num_drugs) for x in ways], axis=1)
+        return np.stack([x.reshape(num_windows, len(slots) - 1, num_drugs) for x in ways], axis=1)
 
     given = [(arm.doses, arm.levels), *((line.doses, line.levels) for line in arm.lines)]
     limits = problem.limits

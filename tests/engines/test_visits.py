@@ -117,8 +117,8 @@ def test_a_line_gives_what_its_doses_give_from_the_visit_at_which_it_is_begun(ba
 
 
 def test_rates_of_decided_intervals_are_those_of_doses_in_advance():
-    """Of two patients with plasma of their own, in weekly intervals with a daily dose, to 3e-11: concentrations
-    are rounded to 2^-36 of the largest.
+    """Of two patients with plasma of their own, with a daily dose, to 3e-11: concentrations are rounded to
+    2^-36 of the largest.
     """
     plain = Arm("plain", doses(A, range(20), is_oral=True), (Level(C, 2.0, 9.5, 1.0),))
     other = builders.build(**MODEL | {"clearance": {"a": 50.0}, "central_volume": {"a": 35.0}})
