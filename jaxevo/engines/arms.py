@@ -152,13 +152,13 @@ class Decided(Part):
         numbers = jax.tree.map(jnp.asarray, (self.plan.tables, self.plan.people))
         self.placed = run.placed((*numbers, self.target))
         self.window = -1
-        self.who, self.care, self.pools = [], [], []
+        self.place_of, self.care, self.pools = [], [], []
         self.process: list = [None] * len(self.blocks)
         width = self.rules.width
         for i, block in enumerate(self.blocks):
             here = self.at(i)
             place = np.pad(self.place[here], (0, width - (here.stop - here.start)))
-            self.who.append(jnp.asarray(place, jnp.int32))
+            self.place_of.append(jnp.asarray(place, jnp.int32))
             self.pools.append(Pool(self.plan, place))
             self.care.append(visits.begin(arm, self.plan, width, place))
             law = jnp.arange(width, dtype=jnp.int32)
@@ -189,7 +189,10 @@ class Decided(Part):
         def work(i, block):
             tables, people, _ = self.placed[i % len(self.placed)]
             count = jnp.sum(block.count, axis=0)
-            who = (self.who[i], block.key)  # a call gives its block's memory away, keys included
+            who = (
+                self.place_of[i],
+                block.key,
+            )  # a call gives its block's memory away, keys included
             care, site, row = visits.visit(
                 plan.rules, tables, people, self.care[i], count, who, jnp.int32(window)
             )

@@ -197,19 +197,31 @@ def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
         site.append(np.concatenate([found.site[start, 0], found.site[-1:, 1]]))
     record_days = when.day[when.is_record]
     dose = np.stack([_dose_mg(model, arm.doses, record_days) for arm in problem.arms])
+    for a, arm in enumerate(problem.arms):
+        if arm.decides:  # what is given differs from tumor to tumor
+            dose[a], blood[a][:], site[a][:] = np.nan, np.nan, np.nan
     axes = ("arm", "concentration_time")
     return {
         "concentration_time": Variable(
             ("concentration_time",), times, "d", "time since the start of treatment"
         ),
         "concentration": Variable(
-            (*axes, "site", "drug"), np.stack(site), "uM", "free drug at the site"
+            (*axes, "site", "drug"),
+            np.stack(site),
+            "uM",
+            "free drug at the site; NaN where doses are decided at visits",
         ),
         "blood_concentration": Variable(
-            (*axes, "drug"), np.stack(blood), "uM", "free drug in blood"
+            (*axes, "drug"),
+            np.stack(blood),
+            "uM",
+            "free drug in blood; NaN where doses are decided at visits",
         ),
         "dose": Variable(
-            ("arm", "time", "drug"), dose, "mg", "given from this time until the next"
+            ("arm", "time", "drug"),
+            dose,
+            "mg",
+            "given from this time until the next; NaN where doses are decided at visits",
         ),
     }
 

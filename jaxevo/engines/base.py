@@ -60,6 +60,7 @@ class Rule(NamedTuple):
     decide: Callable[[Any, Any, Any], tuple[Any, Any]]
     start: Any = ()  # a pytree of numbers: the state at day 0
     params: Any = ()  # a pytree of numbers
+    of_patient: bool = False  # whether `params` has a leading axis patient
 
 
 class Arm(NamedTuple):
@@ -145,6 +146,7 @@ class Problem(NamedTuple):
     stop_at_cells: int | None = None  # a tumor that reaches this is not followed further
     record: Record = Record()
     patients: tuple[Model, ...] = ()  # the model of each virtual patient; empty: one, with `model`
+    founders_of: tuple[tuple[Founder, ...], ...] = ()  # of each patient; empty: `founders` in all
     immigration: tuple[Immigration, ...] = ()
     max_alterations: int | None = None  # of a tracked class, beyond a founder; None: all
     exact_below: int = 100  # `clones`: a tumor with fewer cells is followed event by event
@@ -153,6 +155,13 @@ class Problem(NamedTuple):
     hosts: tuple[HostParams, ...] = ()  # of each patient; empty: nobody looks at neutrophils
     limits: Limits | None = None
     first_patient: int = 0  # number of the first of `models`, which names its random words
+    still_below: float = (
+        0.0  # `meanfield`: a type with fewer cells stands still until the next sync
+    )
+
+    def founders_in(self, patient: int) -> tuple[Founder, ...]:
+        """The founders of one patient."""
+        return self.founders_of[patient] if self.founders_of else self.founders
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -101,6 +101,11 @@ def _check(problem: Problem) -> None:
                 f"arm {arm.name!r} decides at visits, and the cells engine needs all doses in advance; "
                 "choose the clones engine"
             )
+    if problem.still_below:
+        raise Refused(
+            "the cells engine follows whole cells, and a cell is never still; leave out still_below, or "
+            "choose meanfield"
+        )
     custom = problem.model.custom
     if custom is not None and (custom.has_feedback or custom.drift is not None):
         raise Refused(
@@ -165,7 +170,7 @@ class _Run:
             )
         self.events: list[np.ndarray] = []
         self.births = self.deaths = np.zeros(0, np.int64)
-        cell, name = founder_columns(self.layout, problem.founders, self.num_sites)
+        cell, name = founder_columns(self.layout, problem.founders_in(0), self.num_sites)
         count = [
             np.sum((name >= 0) & (cell % self.num_sites == s), 0) for s in range(self.num_sites)
         ]
@@ -176,7 +181,7 @@ class _Run:
         )
         batch = self._padded(len(self.replicates))
         fresh = new_tumors(
-            self.layout, problem.founders, self.num_sites, problem.seed, self.replicates, batch,
+            self.layout, problem.founders_in(0), self.num_sites, problem.seed, self.replicates, batch,
             start,
         )  # fmt: skip
         self.tumors: Tumors = place(fresh, self.devices)

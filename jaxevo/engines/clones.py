@@ -61,6 +61,11 @@ def simulate(
         Refused: more classes can be reached than can be listed, or single cells are asked for.
         OverflowError: a class has more than 2^53 cells.
     """
+    if problem.still_below:
+        raise Refused(
+            "clones counts whole cells, and a cell is never still; leave out still_below, or choose "
+            "meanfield"
+        )
     if problem.record.snapshot_days:
         raise Refused(
             "the clones engine counts cells and cannot list them one by one; leave out "
@@ -78,7 +83,9 @@ def _going_on(problem: Problem, start: State) -> Problem:
     """The problem whose founders are all that a state holds, without growth."""
     kinds = sorted({(row.genotype, row.site) for rows in start.tumors for row in rows})
     founders = tuple(Founder(1, genotype, site) for genotype, site in kinds)
-    return problem._replace(founders=founders or problem.founders, treat_at_cells=None)
+    return problem._replace(
+        founders=founders or problem.founders, founders_of=(), treat_at_cells=None
+    )
 
 
 class _Run:
@@ -176,10 +183,12 @@ class _Run:
 
     def begin(self, patients: range, start: State | None) -> Grown:
         """Tumors of every patient and replicate on day 0."""
-        num = len(patients) * len(self.replicates)
+        num, num_replicates = len(patients) * len(self.replicates), len(self.replicates)
         count = np.zeros((1, self.net.num_types, num))
-        for founder in self.problem.founders:
-            count[0, self.net.type_of(founder.genotype, founder.site)] += founder.count
+        for i, patient in enumerate(patients):
+            for founder in self.problem.founders_in(patient):
+                place = self.net.type_of(founder.genotype, founder.site)
+                count[0, place, i * num_replicates : (i + 1) * num_replicates] += founder.count
         lineage = None
         if start is not None:
             count, lineage = counted.from_state(start, self.net, len(patients))

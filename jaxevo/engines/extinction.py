@@ -286,6 +286,11 @@ def simulate(
                 f"arm {arm.name!r} decides by the whole tumor, and extinction solves for single cells; "
                 "choose the clones engine"
             )
+    if problem.still_below:
+        raise Refused(
+            "extinction solves for single cells, and those are never still; leave out still_below, or "
+            "choose meanfield"
+        )
     when = marks(problem.record, problem.horizon)
     days = when.day[when.is_record]
     num_patients = len(problem.models)
@@ -324,6 +329,7 @@ class Start(NamedTuple):
 
 def start_of(problem: Problem, patient: int, net: Network) -> Start:
     """The founders, or the tumor that has grown from them to the size at which it is treated."""
+    problem = problem._replace(founders=problem.founders_in(patient))
     if problem.treat_at_cells is not None:
         detection.check(problem)
     process = jax.tree.map(jnp.asarray, growth_process(problem, patient, net))

@@ -48,7 +48,7 @@ from jaxevo.engines.process import (
     speeds_at,
 )
 from jaxevo.engines.regimen import parts_of
-from jaxevo.engines.steered import in_advance, steered
+from jaxevo.engines.steered import in_advance, steered, with_still
 from jaxevo.engines.watched import Watched, variables
 from jaxevo.state import Array
 
@@ -66,6 +66,7 @@ __all__ = [
 ]
 
 EXACT, LINEAR_NOISE, MEANS_ONLY = "exact moments", "linear noise", "exact means"
+STILL = "means, still where few"
 ALONG_DECISIONS = "means along the decisions of the mean"
 MAX_TYPES = 256  # with more, covariances are not computed
 LAWS_PER_CALL = 64
@@ -102,6 +103,12 @@ def simulate(
         raise Refused(
             "meanfield cannot stop a tumor at a size, since an expected course goes on in those "
             "tumors that have not reached it; leave out stop_at_cells, or use cells or clones"
+        )
+    custom, crowding = problem.model.custom, problem.model.sites.crowding
+    if problem.still_below and (crowding != "none" or (custom and custom.has_feedback)):
+        raise Refused(
+            "cells stand still by the count at a sync, and crowding or feedback reads it at every "
+            "moment; leave out still_below, or them"
         )
     every = None if problem.visits is None else problem.visits.every
     when = marks(problem.record, problem.horizon, every)
@@ -153,6 +160,7 @@ def _part(problem, arms, when, chosen, net, starts, watched: Watched) -> dict[in
         )}  # fmt: skip
     some = problem._replace(arms=tuple(problem.arms[a] for a in arms))
     timeline, process = planned(some, when, cut_at_doses=True, patients=chosen, net=net)
+    process = with_still(process, problem.still_below)
     start = jax.tree.map(lambda *x: jnp.stack(x * len(arms)), *starts)
     edges = jax.tree.map(np.asarray, _along(process, start))
     at_marks = jax.tree.map(lambda x: x[:, timeline.of_mark], edges)
@@ -168,6 +176,8 @@ def _part(problem, arms, when, chosen, net, starts, watched: Watched) -> dict[in
 def _closure(problem: Problem, net: Network, arm: Arm) -> str:
     custom = problem.model.custom
     has_feedback = custom is not None and (custom.has_feedback or custom.drift is not None)
+    if problem.still_below:
+        return STILL
     is_few = net.num_types <= MAX_TYPES and not arm.decides
     if has_feedback or problem.model.sites.crowding != "none":
         return LINEAR_NOISE if is_few else "large population, means only"
@@ -180,7 +190,7 @@ def _along(process: Process, start: Moments) -> Edge:
     net = process.net
 
     def one(process: Process, start: Moments) -> Edge:
-        if net.num_types > MAX_TYPES:
+        if net.num_types > MAX_TYPES or process.still_below is not None:
             count = course(process, start.count, start.extra).count
             unknown = lambda n: jnp.full((*count.shape[:1], n), jnp.nan)  # noqa: E731
             return Edge(count, unknown(1)[:, 0], unknown(_num_classes(net)), unknown(net.num_sites))
@@ -212,7 +222,7 @@ def _edge(net: Network, state: Moments) -> Edge:
 def _start(problem: Problem, net: Network, patient: int) -> Moments:
     """The moments at day 0."""
     count = np.zeros(net.num_types)
-    for founder in problem.founders:
+    for founder in problem.founders_in(patient):
         count[net.type_of(founder.genotype, founder.site)] += founder.count
     cells = problem.treat_at_cells
     if cells is None:

@@ -22,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxevo import genotype
 from jaxevo.engines.base import Refused
@@ -330,6 +330,15 @@ def crowded(
     factor = crowding_factor(sites, at_site)
     by_type = factor[..., np.arange(net.num_types) % net.num_sites]
     return eqx.tree_at(lambda s: s.birth, found, found.birth * by_type)
+
+
+def still(found: Speeds, net: Network, stands: Bool[Array, " type"]) -> Speeds:
+    """The same where some types stand still: their cells neither divide, nor die, nor convert."""
+    moves = 1 - stands.astype(found.birth.dtype)
+    parts = lambda s: (s.birth, s.death, s.conversion)  # noqa: E731
+    sources = np.array(net.conversions.source, int)
+    kept = (found.birth * moves, found.death * moves, found.conversion * moves[sources])
+    return eqx.tree_at(parts, found, kept)
 
 
 def scattered(

@@ -95,7 +95,7 @@ class Pool:
             for i in range(num_intervals):
                 key = name + site[tumor, self.place[i]].tobytes()
                 if self.reads_day or self.plan.num_kinds > 1:
-                    key += bytes([self.plan.kind[i]]) + day[i].tobytes() * self.reads_day
+                    key += int(self.plan.kind[i]).to_bytes(4) + day[i].tobytes() * self.reads_day
                 if key not in self.rows:
                     self.rows[key] = len(self.rows)
                     new.append((int(tumor), i))

@@ -27,7 +27,7 @@ from jaxevo.drug.course import NODES, WEIGHTS
 from jaxevo.drug.schedule import Inputs, merge_times
 from jaxevo.engines.base import Arm, Problem, Refused
 from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
-from jaxevo.engines.network import Network, Speeds, class_traits, crowded, network, speeds
+from jaxevo.engines.network import Network, Speeds, class_traits, crowded, network, speeds, still
 from jaxevo.model import Model
 from jaxevo.state import Array, Traits
 
@@ -52,6 +52,7 @@ class Process(eqx.Module):
     concentration: Float[Array, "row node site drug"] | None  # with feedback, uM
     kept: Float[Array, "interval type"]  # survival of the jump at the start of the interval
     immigration: Float[Array, " source"]  # events per day, in the order of `net.immigrants`
+    still_below: Float[Array, ""] | None = None  # cells; see `network.still`
 
     @property
     def has_feedback(self) -> bool:
@@ -82,6 +83,8 @@ def speeds_at(
     """Rates of every type in one interval, at these counts: crowded, or by the custom law."""
     if process.speeds is not None:
         now = jax.tree.map(lambda x: x[process.which[interval]], process.speeds)
+        if process.still_below is not None:
+            now = still(now, process.net, count < process.still_below)
         return crowded(now, process.net, process.model.sites, count)
     days = process.start[interval] + process.duration[interval] * jnp.asarray(NODES)
     return speeds(
@@ -118,7 +121,8 @@ def first_extra(process: Process) -> Float[Array, " variable"]:
 
 def problem_network(problem: Problem) -> Network:
     """The types that the founders and immigrants of a problem can reach."""
-    founders = [founder.genotype for founder in problem.founders]
+    each = problem.founders_of or (problem.founders,)
+    founders = [founder.genotype for founders in each for founder in founders]
     sources = [(row.genotype, row.site, row.cells) for row in problem.immigration]
     return network(_union(problem.models), founders, problem.max_alterations, sources)
 

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, PyTree
 from jaxevo import genotype
 from jaxevo.drug import course
 from jaxevo.drug.course import NODES, Propagators
-from jaxevo.drug.schedule import Dose, Level, inputs, merge_times
-from jaxevo.engines.base import Arm, Limits, Problem, Refused, Rule, Visits
+from jaxevo.drug.schedule import RESOLUTION, Dose, Level, inputs, merge_times
+from jaxevo.engines.base import Arm, Jump, Limits, Problem, Refused, Rule, Visits
 from jaxevo.engines.grid import Marks, multiples
 from jaxevo.engines.network import Network, class_traits
 from jaxevo.engines.process import jump_survival
@@ -55,6 +55,7 @@ class Rules(NamedTuple):
     visits: Visits
     policy: Callable | None
     safety: Callable | None
+    of_patient: tuple[bool, bool]  # whether parameters of the policy, of safety are a patient's own
     has_feedback: bool
     is_inhibited: bool  # a pump at a barrier, so that nothing can be tabulated by length
     reads_day: bool  # a custom law may
@@ -64,11 +65,10 @@ class Rules(NamedTuple):
 class Tables(NamedTuple):
     """Numbers of one arm. Days of a window count from its visit."""
 
-    amounts: Float[
-        Array, "line window way slot drug"
-    ]  # mg, mg/day, uM; line 0 is the arm's own doses
+    # at once into blood, into the gut (mg); infused (mg/day); prescribed (uM); the largest infusion that
+    # runs (mg). Line 0 is the arm's own doses
+    amounts: Float[Array, "line window way slot drug"]
     per_m2: Float[Array, "line window way slot drug"]  # the same for each m2 of body surface
-    infused: Float[Array, "part line drug"]  # largest infusion, mg, and mg per m2
     cap: Float[Array, " drug"]  # mg of one administration
     cumulative: Float[Array, "part drug"]  # mg, and mg per m2
     length: Float[Array, " slot"]  # days
@@ -78,7 +78,7 @@ class Tables(NamedTuple):
     start: Float[Array, "window interval"]  # day
     duration: Float[Array, "window interval"]  # days; 0 after the horizon
     horizon: Float[Array, ""]  # day from which on nothing is given
-    jump: Int[Array, "window interval"]  # position of the jump at its start, -1 for none
+    jump: Int[Array, "window interval"]  # position of the moment at its start, -1 for none
     carries: Float[Array, "class alteration"]  # 1 where the class has the alteration
     policy: PyTree
     safety: PyTree
@@ -92,7 +92,7 @@ class People(NamedTuple):
     made: Propagators | None
     host: HostParams | None
     quantum: Float[Array, "patient drug"]  # uM, to which concentrations are rounded
-    survival: Float[Array, "patient jump type"]
+    survival: Float[Array, "patient moment type"]  # of all jumps of a moment
     immigration: Float[Array, "patient source"]
 
 
@@ -145,12 +145,23 @@ def plan_of(
     is_inhibited = any(inhibited) or len(lengths) > course.MAX_LENGTHS
     rules = Rules(
         net, seen_at, arm.policy and arm.policy.decide, arm.safety and arm.safety.decide,
+        tuple(rule is not None and rule.of_patient for rule in (arm.policy, arm.safety)),
         has_feedback, is_inhibited, custom is not None, float(length.max()),
     )  # fmt: skip
+    start, end = _edges(problem, arm, when, ends, num_windows)
+    moments = _moments(arm, start, problem.horizon)
     tables = _tables(problem, arm, net, slots, ends, num_windows)._replace(
-        length=length, which=which.reshape(-1)
+        length=length,
+        which=which.reshape(-1),
+        start=start,
+        duration=end - start,
+        policy=_params(arm.policy, patients),
+        safety=_params(arm.safety, patients),
     )
-    people = _people(problem, arm, patients, net, None if is_inhibited else lengths, tables)
+    for position, place in enumerate(moments):
+        tables.jump.flat[place] = position
+    jumps = list(moments.values())
+    people = _people(problem, jumps, patients, net, None if is_inhibited else lengths, tables)
     _, kind = np.unique(tables.weight, axis=0, return_inverse=True)
     total = tables.start.size
     edges = np.append(tables.start.reshape(-1), num_windows * seen_at.every)
@@ -166,13 +177,22 @@ def _check_rules(problem: Problem, arm: Arm, net: Network) -> None:
         if rule is None:
             continue
         example = _example(problem, arm, net)
+        params = rule.params
+        if rule.of_patient:
+            lengths = {len(x) if np.ndim(x) else 0 for x in jax.tree.leaves(params)}
+            if lengths - {len(problem.models)}:
+                raise Refused(
+                    f"{role} {rule.name!r} of arm {arm.name!r} has parameters of {min(lengths)} "
+                    f"patients; the study has {len(problem.models)}"
+                )
+            params = jax.tree.map(lambda x: x[0], params)
 
         def tried(params, state, values, rule=rule):
-            return rule.decide(params, state, Seen(**values, genotypes=net.genotypes))
+            return rule.decide(params, state, Seen(**values, genotypes=np.array(net.genotypes)))
 
         floats = lambda tree: jax.tree.map(jnp.asarray, tree)  # noqa: E731
         try:
-            state, answer = jax.eval_shape(tried, *map(floats, (rule.params, rule.start)), example)
+            state, answer = jax.eval_shape(tried, *map(floats, (params, rule.start)), example)
         except Unobserved as error:
             raise Refused(
                 f"{role} {rule.name!r} of arm {arm.name!r} reads {error.args[0]!r}, which is not "
@@ -237,11 +257,12 @@ def _example(problem: Problem, arm: Arm, net: Network) -> dict[str, Any]:
 def _cuts(problem: Problem, arm: Arm, when: Marks, in_steps: bool) -> tuple[np.ndarray, np.ndarray]:
     """Where a window is cut: at every dose, and (a part of these) where an interval ends."""
     every = problem.visits.every if problem.visits else problem.horizon
+    last = every * np.ceil(problem.horizon / every - NEAR)
 
     def offsets(days) -> np.ndarray:
         days = np.asarray(days, float)
-        days = days[days < problem.horizon - NEAR]
-        rest = days - every * np.floor(days / every + NEAR)
+        days = days[(days > -NEAR) & (days < last - NEAR)]
+        rest = days - every * np.floor((days + NEAR) / every)
         return np.maximum(rest, 0.0)
 
     def changes(doses: tuple[Dose, ...], levels: tuple[Level, ...]) -> list[float]:
@@ -250,8 +271,7 @@ def _cuts(problem: Problem, arm: Arm, when: Marks, in_steps: bool) -> tuple[np.n
 
     syncs = np.array([t for t in multiples(problem.sync, every) if t < every - NEAR])
     rough = [syncs, offsets(when.day), offsets([j.day for j in arm.jumps])]
-    end = problem.horizon - every * np.floor(problem.horizon / every + NEAR)
-    rough.append(np.array([max(end, 0.0)]))
+    rough.append(offsets([problem.horizon]))
     given = [(arm.doses, arm.levels), *((line.doses, line.levels) for line in arm.lines)]
     fine = [offsets(changes(*one)) for one in given]
     if in_steps and problem.model.custom is None:
@@ -262,29 +282,61 @@ def _cuts(problem: Problem, arm: Arm, when: Marks, in_steps: bool) -> tuple[np.n
     return close(*rough, *fine), close(*rough)
 
 
+def _edges(problem, arm, when, ends, num_windows) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end of every interval, [window, interval]; to the bit those of an arm in advance."""
+    first = np.arange(num_windows)[:, None] * problem.visits.every
+    jumps = [jump.day for jump in arm.jumps if 0 < jump.day < problem.horizon]
+    known = merge_times(multiples(problem.sync, problem.horizon), when.day, np.array(jumps))
+
+    def snapped(days: np.ndarray) -> np.ndarray:
+        days = np.minimum(days, problem.horizon)
+        near = known[np.minimum(np.searchsorted(known, days - 2 * NEAR), len(known) - 1)]
+        return np.where(np.abs(near - days) < 2 * NEAR, near, days)
+
+    return snapped(first + ends[:-1]), snapped(first + ends[1:])
+
+
+def _moments(arm: Arm, start: np.ndarray, horizon: float) -> dict[int, list[Jump]]:
+    """Place of the interval at whose start cells jump -> what happens to them then."""
+    found: dict[int, list[Jump]] = {}
+    for jump in arm.jumps:
+        if jump.day < horizon:
+            place = int(np.argmin(np.abs(start.reshape(-1) - jump.day)))
+            found.setdefault(place, []).append(jump)
+    return found
+
+
+def _params(rule: Rule | None, patients: range) -> PyTree:
+    """Parameters of a rule, with a leading axis patient if they are the patients' own."""
+    if rule is None:
+        return ()
+    if not rule.of_patient:
+        return rule.params
+    return jax.tree.map(lambda x: np.asarray(x)[np.array(patients)], rule.params)
+
+
 def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
-    """Everything but `length` and `which`."""
+    """Everything that does not depend on the patient or on what came before."""
     every, num_drugs = problem.visits.every, len(problem.model.names.drugs)
     first = np.arange(num_windows)[:, None] * every
     grid = np.append((first + slots[:-1]).reshape(-1), num_windows * every)
+    middles = (grid[1:] + grid[:-1]) / 2
 
     def table(doses, levels, is_per_m2) -> np.ndarray:
         doses = tuple(dose for dose in doses if dose.is_per_m2 == is_per_m2)
         levels = () if is_per_m2 else levels
         known = inputs(doses, levels, grid, np.full(num_drugs, 1e3), np.ones(num_drugs))
-        ways = [known.blood_dose, known.gut_dose, known.infusion_rate, known.level]
-        return np.stack([x.reshape(num_windows, -1, num_drugs) for x in ways], axis=1)
+        whole = np.zeros_like(known.level)
+        for dose in doses:
+            if dose.duration > RESOLUTION:
+                runs = (dose.day < middles) & (middles < dose.day + dose.duration)
+                whole[runs, dose.drug] = np.maximum(whole[runs, dose.drug], dose.amount_mg)
+        ways = [known.blood_dose, known.gut_dose, known.infusion_rate, known.level, whole]
+        return np.stack([x.reshape(num_windows, len(slots) - 1, num_drugs) for x in ways], axis=1)
 
     given = [(arm.doses, arm.levels), *((line.doses, line.levels) for line in arm.lines)]
     limits = problem.limits
     none = np.full(num_drugs, np.inf)
-    cap = none if limits is None else np.asarray(limits.dose_mg, float)
-    largest = np.zeros((2, len(given), num_drugs))
-    for i, (doses, _) in enumerate(given):
-        for dose in doses:
-            if dose.duration > 0:
-                at = (int(dose.is_per_m2), i, dose.drug)
-                largest[at] = max(largest[at], dose.amount_mg)
     owner = np.searchsorted(ends[1:], slots[1:] - NEAR)
     lists = [np.flatnonzero(owner == i) for i in range(len(ends) - 1)]
     most = max(map(len, lists))
@@ -292,31 +344,24 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
     for i, found in enumerate(lists):
         share = np.diff(slots)[found]
         place[i, : len(found)], weight[i, : len(found)] = found, share / share.sum()
-    start = np.minimum(first + ends[:-1], problem.horizon)
-    end = np.minimum(first + ends[1:], problem.horizon)
-    jump = np.full(start.shape, -1)
-    for j, what in enumerate(arm.jumps):
-        if what.day < problem.horizon:
-            jump.flat[int(np.argmin(np.abs(start.reshape(-1) - what.day)))] = j
+    shape = (num_windows, len(ends) - 1)
     levels = np.asarray(genotype.unpack(problem.model.genome, np.array(net.genotypes, np.int64)))
-    params = lambda rule: () if rule is None else rule.params  # noqa: E731
     return Tables(
         amounts=np.stack([table(*one, False) for one in given]),
         per_m2=np.stack([table(*one, True) for one in given]),
-        infused=largest,
-        cap=cap,
+        cap=none if limits is None else np.asarray(limits.dose_mg, float),
         cumulative=_cumulative(limits, none),
         length=np.zeros(0),
         which=np.zeros(0, int),
         place=place,
         weight=weight,
-        start=start,
-        duration=end - start,
+        start=np.zeros(shape),
+        duration=np.zeros(shape),
         horizon=np.asarray(float(problem.horizon)),
-        jump=jump,
+        jump=np.full(shape, -1),
         carries=(levels > 0).astype(float),
-        policy=params(arm.policy),
-        safety=params(arm.safety),
+        policy=(),
+        safety=(),
     )
 
 
@@ -327,7 +372,7 @@ def _cumulative(limits: Limits | None, none: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(limits.cumulative_mg, float), per_m2])
 
 
-def _people(problem, arm, patients, net, lengths, tables) -> People:
+def _people(problem, jumps, patients, net, lengths, tables) -> People:
     models = [_float64(problem.models[p]) for p in patients]
     traits = [class_traits(m, net) for m in models]
     made = None
@@ -339,10 +384,11 @@ def _people(problem, arm, patients, net, lengths, tables) -> People:
     hosts = None
     if problem.hosts:
         hosts = _stacked([_float64(problem.hosts[p % len(problem.hosts)]) for p in patients])
-    survival = np.ones((len(models), max(len(arm.jumps), 1), net.num_types))
+    survival = np.ones((len(models), max(len(jumps), 1), net.num_types))
     for i, (model, own) in enumerate(zip(models, traits, strict=True)):
-        for j, what in enumerate(arm.jumps):
-            survival[i, j] = jump_survival(model, net, own, what)
+        for j, together in enumerate(jumps):
+            for jump in together:
+                survival[i, j] *= jump_survival(model, net, own, jump)
     rates = np.array([row.events_per_day for row in problem.immigration], float)
     return People(
         _stacked(models),

@@ -6,6 +6,7 @@ alone there is no spread to report: deviations are unknown (NaN).
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,13 +69,21 @@ def steered(
         )
         visits.refuse_wrong(single.arms[0], row, num)
         watched.write(everyone, plan, window, care, row)
-        process = pool.process(window, site, np.ones(num, bool))
+        process = with_still(pool.process(window, site, np.ones(num, bool)), problem.still_below)
         edges, count, extra = _through(process, count, extra)
         parts.append(edges[:, 1:])
     if int(when.is_visit.sum()) > plan.num_windows:
         see(watched, problem, net, count, plan.num_windows)
     edges = np.concatenate([np.asarray(part) for part in parts], axis=1)
     return Steered(edges[:, plan.of_mark], watched)
+
+
+def with_still(process: Process, cells: float) -> Process:
+    """The laws with types that stand still below so many cells; 0 for none."""
+    if cells == 0:
+        return process
+    level = jnp.full(len(process.duration), cells)
+    return eqx.tree_at(lambda p: p.still_below, process, level, is_leaf=lambda x: x is None)
 
 
 def see(watched: Watched, problem: Problem, net: Network, count, number: int) -> None:

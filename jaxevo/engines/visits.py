@@ -32,7 +32,7 @@ from jaxevo.host import HostState
 from jaxevo.state import Array, Scalar
 
 SCAN = 0xFFFFFFFF  # purpose of the words of measurement noise
-BLOOD, GUT, INFUSION, LEVEL = 0, 1, 2, 3  # ways in, as rows of a table
+BLOOD, GUT, INFUSION, LEVEL, WHOLE = range(5)  # rows of a table of what enters
 
 
 class Care(NamedTuple):
@@ -120,17 +120,22 @@ def visit(
     fixed = {"day": day, "visit": window, "is_scan": is_scan}
     observed = _observed(rules, tables, care, count)
 
-    def one(memory, values):
-        seen = Seen(**values, **fixed, genotypes=rules.net.genotypes)
+    def one(memory, values, params):
+        seen = Seen(**values, **fixed, genotypes=np.array(rules.net.genotypes))
         policy, share = memory.policy, memory.share
         if rules.policy is not None:
-            policy, share = rules.policy(tables.policy, policy, seen)
+            policy, share = rules.policy(params[0], policy, seen)
         safety, factor = memory.safety, memory.factor
         if rules.safety is not None:
-            safety, factor = rules.safety(tables.safety, safety, seen)
+            safety, factor = rules.safety(params[1], safety, seen)
         return policy, jnp.asarray(share, float), safety, jnp.asarray(factor, float)
 
-    policy, share, safety, factor = jax.vmap(one)(care, observed)
+    params, axes = (tables.policy, tables.safety), tuple(0 if x else None for x in rules.of_patient)
+    params = tuple(
+        jax.tree.map(lambda x: jnp.asarray(x)[patient], whole) if is_own else whole
+        for whole, is_own in zip(params, rules.of_patient, strict=True)
+    )
+    policy, share, safety, factor = jax.vmap(one, (0, 0, axes))(care, observed, params)
     is_wrong = ~(_fine(share) & _fine(factor))
     goes_on = (share > 0) & (care.share > 0)
     since = jnp.where(goes_on, care.since + 1, 0)
@@ -160,10 +165,8 @@ def scanned(
     """
     cells = jnp.sum(count, axis=0)
     if visits.noise_cv > 0:
-        whole = jnp.floor(day)
-        part = jnp.minimum(jnp.rint((day - whole) * 2.0**32), 2.0**32 - 1).astype(jnp.uint32)
-        today = threefry(key, (whole.astype(jnp.uint32) + jnp.uint32(2**31), part))
-        words = threefry(today, (jnp.uint32(SCAN), jnp.uint32(0)))
+        second = jnp.rint(day * 86400.0).astype(jnp.uint32)
+        words = threefry(threefry(key, (jnp.uint32(SCAN), jnp.uint32(0))), (second, jnp.uint32(0)))
         sigma = np.sqrt(np.log1p(visits.noise_cv**2))
         cells = cells * (1 + expm1_64(sigma * upper_quantile(uniform64(words))))
     seen = jnp.where(cells >= visits.detection_cells, cells, 0.0)
@@ -195,19 +198,20 @@ def _window(rules: Rules, tables: Tables, window, care: Care, own: People):
     mg, level = _given(tables, window, care, model.body_surface)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * length[:, None]
     umol = (1e3 / model.molar_mass)[None]
-    oral = umol * model.bioavailability[None]
-    given = Amounts(mg[GUT] * oral, mg[BLOOD] * umol, mg[INFUSION] * umol, level)
+    absorbed = (1e3 / model.molar_mass * model.bioavailability)[None]
+    given = Amounts(mg[GUT] * absorbed, mg[BLOOD] * umol, mg[INFUSION] * umol, level)
     if own.made is not None:
         drugs, blood, site = course.carried(model.plasma, own.made, care.drugs, given, tables.which)
     else:
         steps = np.diff(np.concatenate([[0.0], NODES, [1.0]]))
         drugs, blood, site = course.stepped(
             model.plasma, model.delivery, model.cellular.transport, care.drugs, given,
-            length[:, None] * steps,
+            length[:, None] * steps[None],
         )  # fmt: skip
-    marrow, neutrophils = _marrow(rules, tables, care, own, blood)
+    treated = length * _is_before(tables, window)
+    marrow, neutrophils = _marrow(rules, tables, care, own, (blood, treated))
     after = care._replace(drugs=drugs, marrow=marrow, given=care.given + jnp.sum(total, axis=0))
-    quantum = jnp.asarray(own.quantum)[None, None, None]
+    quantum = own.quantum[None, None, None]
     return after, jnp.round(site / quantum) * quantum, neutrophils
 
 
@@ -218,16 +222,13 @@ def _given(tables: Tables, window, care: Care, surface: Scalar):
     entry = jnp.asarray(tables.amounts)[lines, at]  # line, way, slot, drug
     entry = entry + surface * jnp.asarray(tables.per_m2)[lines, at]
     share = jnp.concatenate([jnp.ones(1), care.share])[:, None] * care.factor[None, :]
-    cap = jnp.asarray(tables.cap)
-    bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap[None, None, None])
-    largest = jnp.maximum(tables.infused[0], surface * tables.infused[1])
-    most = jnp.where(largest > 0, cap[None] / jnp.where(largest > 0, largest, 1.0), jnp.inf)
-    limited = jnp.minimum(share, most)
-    infusion = limited[:, None, :] * entry[:, INFUSION]
-    begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
-    is_before = (begins < tables.horizon - NEAR)[:, None]
+    cap = jnp.asarray(tables.cap)[None, None]
+    bolus = jnp.minimum(share[:, None, None, :] * entry[:, :INFUSION], cap[None])
+    whole = entry[:, WHOLE]
+    most = jnp.where(whole > 0, cap / jnp.where(whole > 0, whole, 1.0), jnp.inf)
+    infusion = jnp.minimum(share[:, None, :], most) * entry[:, INFUSION]
     mg = jnp.concatenate([bolus, infusion[:, None]], axis=1).sum(axis=0)
-    mg = jnp.where(is_before[None], mg, 0.0)
+    mg = mg * _is_before(tables, window)[None, :, None]
     level = jnp.sum(share[:, None, :] * entry[:, LEVEL], axis=0)
     total = mg[BLOOD] + mg[GUT] + mg[INFUSION] * tables.length[:, None]
     before = jnp.cumsum(total, axis=0) - total
@@ -237,8 +238,17 @@ def _given(tables: Tables, window, care: Care, surface: Scalar):
     return mg * kept[None], level
 
 
-def _marrow(rules: Rules, tables: Tables, care: Care, own: People, blood):
-    """The marrow at the end, and neutrophils at the end of every interval."""
+def _is_before(tables: Tables, window) -> Float[Array, " slot"]:
+    """1 where a slot of this window lies before the horizon."""
+    begins = tables.start[window, 0] + jnp.cumsum(tables.length) - tables.length
+    return (begins < tables.horizon - NEAR).astype(begins.dtype)
+
+
+def _marrow(rules: Rules, tables: Tables, care: Care, own: People, along):
+    """The marrow at the end, and neutrophils at the end of every interval.
+
+    `along`: concentrations in blood, uM, and length, days, of every slot.
+    """
     num_intervals = tables.place.shape[0]
     if own.host is None or care.marrow is None:
         return care.marrow, jnp.zeros(num_intervals)
@@ -248,7 +258,7 @@ def _marrow(rules: Rules, tables: Tables, care: Care, own: People, blood):
         state = host.advance(params, pumps, state, *at, longest=rules.longest)
         return state, state.circulating
 
-    state, circulating = jax.lax.scan(slot, care.marrow, (blood, jnp.asarray(tables.length)))
+    state, circulating = jax.lax.scan(slot, care.marrow, along)
     return state, circulating[jnp.max(jnp.asarray(tables.place), axis=1)]
 
 

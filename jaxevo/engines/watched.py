@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxevo.drug.schedule import Dose
+from jaxevo.drug.schedule import RESOLUTION, Dose
 from jaxevo.engines.assembly import TUMOR
 from jaxevo.engines.base import Arm, Problem, Variable
 from jaxevo.engines.grid import Marks
@@ -19,7 +19,7 @@ class Watched(NamedTuple):
     burden: np.ndarray  # cells, at visits with a scan
     share: np.ndarray  # [.., line]
     factor: np.ndarray  # [.., drug]
-    given: np.ndarray  # [.., drug] mg, until the next visit
+    given: np.ndarray  # [.., drug] mg, from day 0 until the next visit
     neutrophils: np.ndarray  # [tumor, mark] 1e9/L
     lowest: np.ndarray  # [tumor] 1e9/L
     grade_days: np.ndarray  # [tumor, grade]
@@ -41,7 +41,8 @@ class Watched(NamedTuple):
         share = known(row.share)
         self.share[here, window, : share.shape[1]] = share
         self.factor[here, window] = known(row.factor)
-        self.given[here, window] = known(row.given)
+        is_last = window == plan.num_windows - 1  # there may be a visit on the last day
+        self.given[here, window : None if is_last else window + 1] = known(row.given)[:, None]
         if care.marrow is None:
             return
         first = window * plan.num_intervals
@@ -72,7 +73,11 @@ def given_by(
     total = np.zeros((len(days), num_drugs))
     for dose in doses:
         since = days - dose.day
-        share = since > 0 if dose.duration <= 0 else np.clip(since / dose.duration, 0, 1)
+        share = (
+            since > RESOLUTION
+            if dose.duration <= RESOLUTION
+            else np.clip(since / dose.duration, 0, 1)
+        )
         total[:, dose.drug] += dose.mg(surface) * share
     return total
 
@@ -90,7 +95,7 @@ def variables(
             seen, joined("burden"), "cells", "burden as seen, 0 below detection, NaN without a scan"
         ),
         "given_mg": Variable(
-            (*seen, "drug"), joined("given"), "mg", "amount given before the next visit"
+            (*seen, "drug"), joined("given"), "mg", "amount given from day 0 until the next visit"
         ),
     }
     if lines:

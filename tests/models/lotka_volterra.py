@@ -7,6 +7,7 @@ A sensitive cell that could divide under drug dies instead with probability e D/
 10.1038/s43856-022-00110-x), so that births and deaths are not negative. D is a concentration, 0 or 1.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from jaxevo import Rates
 from jaxevo.custom import custom_model
 from jaxevo.drug.schedule import Level
 from jaxevo.engines import meanfield
-from jaxevo.engines.base import Arm, Founder, Problem
+from jaxevo.engines.base import Arm, Founder, Line, Problem, Rule, Visits
 from jaxevo.model import Model
 from tests.models.following import laws
 
@@ -80,6 +81,23 @@ def problem(
     ]
     settings = {"seed": 1, "replicates": 1, "sync": 1.0, "max_cells": 2**31 - 1} | options
     return Problem(model(who, scale), tuple(founders), arms, horizon=horizon, **settings)
+
+
+def adaptive_problem(
+    cohort: Sequence[Patient], horizon: float, rule: Rule, scale: float = 1e6, **options
+) -> Problem:
+    """One arm whose rule decides at the end of every day whether D is 1 or 0."""
+    line = Line("drug", (), (Level(0, 0.0, horizon, 1.0),))
+    founders = tuple(
+        tuple(Founder(round(n * scale), c, 0) for c, n in enumerate((who.sensitive, who.resistant)))
+        for who in cohort
+    )
+    models = tuple(model(who, scale) for who in cohort)
+    settings = {"seed": 1, "replicates": 1, "sync": 1.0, "max_cells": 1} | options
+    return Problem(
+        models[0], founders[0], (Arm(rule.name, (), lines=(line,), policy=rule),), horizon=horizon,
+        patients=models, founders_of=founders, visits=Visits(every=1.0), **settings,
+    )  # fmt: skip
 
 
 def progression(who: Patient, rule: str, horizon: int = 6000) -> float:

@@ -8,7 +8,13 @@ import pytest
 from jaxevo.treatment.precision import cpm, dpm22, personalized
 from tests.builders import in_double
 from tests.treatment.watched import Watched, answers, line_of, refused
-from tests.validation.precision_medicine import Patient, patients, survival
+from tests.validation.precision_medicine import (
+    Patient,
+    believed_of_all,
+    patients,
+    survival,
+    treated,
+)
 
 GENOTYPES = (0, 1, 2, 3)
 NAMES = {"lines": ("imatinib", "ponatinib", "dasatinib"), "alterations": ("T315I", "MDR1", "E255K")}
@@ -153,15 +159,26 @@ V03 = {  # mean, share of the cured, least shares within 1 day and within 5 %; c
 }
 
 
-def believed(rule: str, who: Patient):
-    """The rule with what the physician believes of this patient."""
-    table = tuple(map(tuple, who.believed))
-    if rule == "cpm":
-        return cpm(sensitivity_per_day=table)
-    mutants = tuple(map(tuple, who.mutation))
-    return dpm22(
-        growth_rate_per_day=who.growth, sensitivity_per_day=table, mutation_probability=mutants
-    )
+def as_answers(name: str, cohort: list[Patient]):
+    """The rule of every patient, for `survival`."""
+    rule = believed_of_all(name, cohort)
+    many = lambda x: jnp.stack([jnp.asarray(x)] * len(cohort))  # noqa: E731
+    params, state = jax.tree.map(jnp.asarray, rule.params), jax.tree.map(many, rule.start)
+
+    @jax.jit
+    @jax.vmap
+    def at_visit(params, state, share, cells, visit):
+        always = {"day": visit * 45.0, "factor": jnp.ones(2), "given_mg": jnp.zeros(2)}
+        known = {"share": share, "composition": cells, "genotypes": np.arange(4)}
+        return rule.decide(params, state, Watched(visit=visit, **always, **known))
+
+    carried = [state, jnp.zeros((len(cohort), 2))]
+
+    def answer(visit, cells):
+        carried[:] = at_visit(params, *carried, cells, jnp.full(len(cohort), visit))
+        return carried[1]
+
+    return answer
 
 
 @in_double
@@ -171,25 +188,7 @@ def test_survival_of_the_published_patients(name):
     to D2 is 30 times what the rule believes. An independent computation is met on every day.
     """
     cohort = patients()
-    rules = [believed(name, who) for who in cohort]
-    decide, stacked = rules[0].decide, lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves])
-    params = jax.tree.map(stacked, *[rule.params for rule in rules])
-    state = jax.tree.map(stacked, *[rule.start for rule in rules])
-
-    @jax.jit
-    @jax.vmap
-    def at_visit(params, state, share, cells, visit):
-        always = {"day": visit * 45.0, "factor": jnp.ones(2), "given_mg": jnp.zeros(2)}
-        known = {"share": share, "composition": cells, "genotypes": np.arange(4)}
-        return decide(params, state, Watched(visit=visit, **always, **known))
-
-    carried = [state, jnp.zeros((len(cohort), 2))]
-
-    def answer(visit, cells):
-        carried[:] = at_visit(params, *carried, cells, jnp.full(len(cohort), visit))
-        return carried[1]
-
-    days = survival(cohort, answer)
+    days = survival(cohort, as_answers(name, cohort))
     published, computed = (
         np.array([getattr(who, kind)[name] for who in cohort]) for kind in ("published", "computed")
     )
@@ -199,6 +198,33 @@ def test_survival_of_the_published_patients(name):
     assert np.mean(days == 1845) == cured
     assert np.mean(np.abs(days - published) <= 1) >= within_a_day >= 0.85
     assert np.mean(np.abs(days - published) <= 0.05 * published) >= within_5_percent >= 0.95
+
+
+def any_patient(rng: np.random.Generator) -> Patient:
+    """A patient in the ranges of the published ones, with a physician who is wrong about D2."""
+    share = 10 ** rng.uniform(-9, -1, 2)
+    cells = np.array([5e9, *np.floor(5e9 * share), 0.0])
+    growth, (s1, s2) = rng.uniform(0.02, 0.13), 10 ** rng.uniform(-1.5, 0.7, 2)
+    (r1, r2), off = 10 ** rng.uniform(-4, -2, 2), 30.0 ** rng.choice([-1, 1])
+    believed = np.array([[s1, s2], [r1, s2], [s1, r2], [r1, r2]])
+    mutation = np.zeros((4, 4))
+    mutation[1, 0], mutation[2, 0] = 10 ** rng.uniform(-10, -4, 2)
+    mutation[3, 2], mutation[3, 1] = mutation[1, 0], mutation[2, 0]
+    return Patient("own", cells, growth, believed, believed * [1, off], mutation, {}, {})
+
+
+@pytest.mark.parametrize("name", V03)
+def test_the_engine_follows_other_patients_like_an_independent_program(name):
+    """V03 beyond its table: eight random patients through `meanfield`, to the day.
+
+    Floating-point courses that differ in the last digits decide alike unless a tie falls in between.
+    """
+    rng = np.random.default_rng(20)
+    cohort = [any_patient(rng) for _ in range(8)]
+    with jax.enable_x64(True):
+        expected = survival(cohort, as_answers(name, cohort))
+    assert len(set(expected)) >= 4
+    np.testing.assert_array_equal(treated(name, cohort), expected)
 
 
 # --- refused ---------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ FAMILIES = (
     "dual_therapy",
     "drugs",
     "marrow",
+    "precision_medicine",
     "competition",
     "published_models",
     "populations",
