@@ -67,7 +67,7 @@ def survival(run: Run, title: str) -> Figure:
         ylabel="share free of progression", ylim=(-0.02, 1.03), xlim=(-0.05 * last, 1.03 * last)
     )
     top.axvline(run["until_day"], color="#B8B8B8", lw=0.8, ls=":")
-    figure.legend(*top.get_legend_handles_labels(), loc="outside center right", frameon=False)
+    figure.legend(*top.get_legend_handles_labels(), loc="outside right center", frameon=False)
     bottom.set(ylim=(0.6 - len(arms), 0.6), xlabel=DAY)
     bottom.set_yticks([-a for a in range(len(arms))], [named(name, 18, 1) for name in arms])
     bottom.tick_params(length=0)
@@ -110,7 +110,7 @@ def response(run: Run, title: str) -> Figure:
         axes.set(title=what, ylim=(0, 1))
     panels[0].set_ylabel("share of tumors")
     handles = [Patch(facecolor=color, label=name) for name, color in RESPONSE_COLORS.items()]
-    figure.legend(handles=handles, loc="outside center right", frameon=False)
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
     set_title(figure, title, "Response by RECIST 1.1" + _of(run))
     return figure
 
@@ -185,7 +185,7 @@ def waterfall(run: Run, title: str, found: Followed) -> Figure:
     for axes in panels[:, 0]:
         axes.set_ylabel("best change (%), at most 100")
     handles = [Patch(facecolor=color, label=name) for name, color in RESPONSE_COLORS.items()]
-    figure.legend(handles=handles, loc="outside center right", frameon=False, title="best response")
+    figure.legend(handles=handles, loc="outside right center", frameon=False, title="best response")
     set_title(figure, title, "Best change from baseline" + _of(run))
     return figure
 
@@ -210,7 +210,7 @@ def _legend(figure: Figure, arms: dict[str, Any]) -> None:
         Line2D([], [], color=arm_color(len(arms), a), lw=2.5, label=named(name, 34, 3))
         for a, name in enumerate(arms)
     ]
-    figure.legend(handles=handles, loc="outside center right", frameon=False)
+    figure.legend(handles=handles, loc="outside right center", frameon=False)
 
 
 def _of(run: Run) -> str:
