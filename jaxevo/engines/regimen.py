@@ -145,7 +145,8 @@ def plan_of(
     is_inhibited = any(inhibited) or len(lengths) > course.MAX_LENGTHS
     rules = Rules(
         net, seen_at, arm.policy and arm.policy.decide, arm.safety and arm.safety.decide,
-        tuple(rule is not None and rule.of_patient for rule in (arm.policy, arm.safety)),
+        (arm.policy is not None and arm.policy.of_patient,
+         arm.safety is not None and arm.safety.of_patient),
         has_feedback, is_inhibited, custom is not None, float(length.max()),
     )  # fmt: skip
     start, end = _edges(problem, arm, when, ends, num_windows)
@@ -159,7 +160,7 @@ def plan_of(
         safety=_params(arm.safety, patients),
     )
     for position, place in enumerate(moments):
-        tables.jump.flat[place] = position
+        np.asarray(tables.jump).flat[place] = position
     jumps = list(moments.values())
     people = _people(problem, jumps, patients, net, None if is_inhibited else lengths, tables)
     _, kind = np.unique(tables.weight, axis=0, return_inverse=True)
