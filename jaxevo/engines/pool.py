@@ -36,7 +36,7 @@ class Pool:
         self.known: list[Speeds] = []
         self.table: Speeds | None = None
         self.before: tuple[np.ndarray, np.ndarray] | None = None
-        self.form: jax.tree_util.PyTreeDef | None = None  # of a process, whose parts get an axis tumor
+        self.form = None  # tree of a process, whose parts get an axis tumor
 
     def process(self, window: int, site: jax.Array, runs: np.ndarray) -> Process:
         """The law of every tumor in one window.

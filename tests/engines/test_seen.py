@@ -304,3 +304,13 @@ def test_an_interrupted_study_keeps_what_was_decided(run):
     assert scanned[1, 0, 0].sum() in (known[1, 0, 0].sum(), known[1, 0, 0].sum() + 1)
     assert np.array_equal(of(stops, "scan_burden")[scanned], of(run, "scan_burden")[scanned])
     assert np.all(np.isin(of(stops, "status"), (INTERRUPTED, EXTINCT)))
+
+
+def test_meanfield_may_be_stopped_at_a_visit():
+    """What was reached is there, the rest is NaN."""
+    asked = iter(range(1000))
+    problem = still(echo("scans", 4))
+    found = meanfield.simulate(problem, should_stop=lambda: next(asked) >= 3)
+    burden = of(found, "burden")[0, 0, 0]
+    np.testing.assert_allclose(burden, [1000, 1000, 1000, np.nan])
+    assert np.isnan(of(found, "line_share")[0, 0, 0, :, 0]).tolist() == [False, False, True]
