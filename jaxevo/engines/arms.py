@@ -116,7 +116,7 @@ class InAdvance(Part):
             each = self.num // len(self.arms)
             for a, arm in enumerate(self.problem.arms):
                 here = slice(a * each, (a + 1) * each)
-                self.watched.write_in_advance(here, arm, self.run.when, self.problem.horizon)
+                self.watched.write_in_advance(here, self.problem, arm, self.patients, self.run.when)
 
     def walk(self, first: int, last: int) -> bool:
         while first < last:

@@ -169,7 +169,7 @@ def _part(
     shaped = jax.tree.map(lambda x: x.reshape(len(arms), len(chosen), *x.shape[1:]), at_marks)
     if problem.visits is not None:
         for i, a in enumerate(arms):
-            own = in_advance(problem, a, when, net, shaped.count[i][:, when.is_visit])
+            own = in_advance(problem, a, when, chosen, net, shaped.count[i][:, when.is_visit])
             for whole, part in zip(watched, own, strict=True):
                 whole[places[i]] = part
     return {a: jax.tree.map(lambda x: x[i], shaped) for i, a in enumerate(arms)}  # noqa: B023

@@ -359,7 +359,7 @@ def _people(problem, jumps, patients, net, lengths, tables) -> People:
         ])  # fmt: skip
     hosts = None
     if problem.hosts:
-        hosts = _stacked([_float64(problem.hosts[p % len(problem.hosts)]) for p in patients])
+        hosts = _stacked([_float64(problem.host_of(p)) for p in patients])
     survival = np.ones((len(models), max(len(jumps), 1), net.num_types))
     for i, (model, own) in enumerate(zip(models, traits, strict=True)):
         for j, together in enumerate(jumps):

@@ -101,10 +101,12 @@ def see(watched: Watched, problem: Problem, net: Network, count, number: int) ->
     watched.burden[:, number] = np.where(cells >= seen_at.detection_cells, cells, 0.0)
 
 
-def in_advance(problem: Problem, arm: int, when: Marks, net: Network, count: np.ndarray) -> Watched:
+def in_advance(
+    problem: Problem, arm: int, when: Marks, patients: range, net: Network, count: np.ndarray
+) -> Watched:
     """What is observed of an arm that does not decide; `count` is [patient, visit, type]."""
     found = Watched.empty(problem, len(count), when)
     for number in range(count.shape[1]):
         see(found, problem, net, count[:, number], number)
-    found.write_in_advance(slice(0, len(count)), problem.arms[arm], when, problem.horizon)
+    found.write_in_advance(slice(0, len(count)), problem, problem.arms[arm], patients, when)
     return found

@@ -1,16 +1,21 @@
 """Watched: what was observed and decided at the visits, from the engines to a trajectory."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from jaxevo.drug.schedule import RESOLUTION, Dose
+from jaxevo import host
+from jaxevo.drug.schedule import RESOLUTION, Dose, merge_times
 from jaxevo.engines.assembly import TUMOR
 from jaxevo.engines.base import Arm, Problem, Variable
-from jaxevo.engines.grid import Marks
+from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
 from jaxevo.engines.regimen import Plan
 from jaxevo.engines.visits import Care, Row
+
+PATIENTS_PER_CALL = 64
 
 
 class Watched(NamedTuple):
@@ -54,11 +59,20 @@ class Watched(NamedTuple):
         self.lowest[here] = known(care.marrow.lowest)
         self.grade_days[here] = known(care.marrow.grade_days)
 
-    def write_in_advance(self, here: slice, arm: Arm, when: Marks, horizon: float) -> None:
-        """Keep what an arm gives that does not decide."""
+    def write_in_advance(
+        self, here: slice, problem: Problem, arm: Arm, patients: range, when: Marks
+    ) -> None:
+        """Keep what an arm gives that does not decide; tumors in the order (patient, replicate)."""
         (visits,) = np.nonzero(when.is_visit)
-        ends = np.append(when.day[visits][1:], horizon)
+        ends = np.append(when.day[visits][1:], problem.horizon)
         self.given[here] = given_by(arm.doses, ends, self.given.shape[-1])
+        if problem.hosts:
+            found = marrow_in_advance(problem, arm, patients, when)
+            each = (here.stop - here.start) // len(patients)
+            for whole, part in zip(
+                (self.neutrophils, self.lowest, self.grade_days), found, strict=True
+            ):
+                whole[here] = np.repeat(part, each, axis=0)
 
 
 def given_by(doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int) -> np.ndarray:
@@ -73,6 +87,34 @@ def given_by(doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int) -> np.nd
         )
         total[:, dose.drug] += dose.amount_mg * share
     return total
+
+
+def marrow_in_advance(problem: Problem, arm: Arm, patients: range, when: Marks) -> tuple:
+    """Neutrophils [patient, mark], their lowest count [patient], days in each grade [patient, grade]."""
+    days = merge_times(multiples(problem.sync, problem.horizon), when.day)
+    parts = []
+    for first in range(patients.start, patients.stop, PATIENTS_PER_CALL):
+        some = range(first, min(first + PATIENTS_PER_CALL, patients.stop))
+        models = [problem.models[p] for p in some]
+        given = [arm_inputs(model, arm, days) for model in models]
+        blood = np.stack([arm_course(m, g).blood for m, g in zip(models, given, strict=True)])
+        edges = given[0].edges
+        stack = lambda *x: np.stack([np.asarray(y, float) for y in x])  # noqa: E731
+        own = jax.tree.map(stack, *(problem.host_of(p) for p in some))
+        pumps = jax.tree.map(stack, *(model.cellular.transport for model in models))
+        longest = float(np.diff(edges).max(initial=0.0))
+        with jax.enable_x64(True):
+            along = _marrows(own, pumps, blood, np.diff(edges), longest)
+        at = np.searchsorted(edges, when.day - RESOLUTION)
+        last = (along.circulating[:, at], along.lowest[:, -1], along.grade_days[:, -1])
+        parts.append([np.asarray(x) for x in last])
+    return tuple(np.concatenate(x) for x in zip(*parts, strict=True))
+
+
+@partial(jax.jit, static_argnums=4)
+def _marrows(own, pumps, blood, duration, longest):
+    each = partial(host.course, longest=longest)
+    return jax.vmap(each, (0, 0, 0, None))(own, pumps, blood, duration)
 
 
 def variables(

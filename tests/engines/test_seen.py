@@ -6,7 +6,7 @@ import pytest
 from scipy.special import ndtr
 
 from jaxevo.drug.schedule import Dose
-from jaxevo.engines import cells, clones, extinction, meanfield
+from jaxevo.engines import cells, clones, extinction, meanfield, pool
 from jaxevo.engines.base import Arm, Founder, Line, Problem, Record, Refused, Rule, Visits
 from jaxevo.engines.tumors import EXTINCT, INTERRUPTED
 from jaxevo.treatment import POLICIES
@@ -200,6 +200,10 @@ def test_patients_may_have_founders_of_their_own():
     for engine in (meanfield, clones):
         burden = of(engine.simulate(problem), "burden")[0, :, 0, -1]
         np.testing.assert_allclose(burden, [7, 1000, 9])
+        with pytest.raises(
+            Refused, match="founders_of are those of 2 patients, and the study has 3"
+        ):
+            engine.simulate(problem._replace(founders_of=each[:2]))
 
 
 # --- types that stand still ------------------------------------------------------------------------
@@ -287,6 +291,12 @@ def test_calls_may_be_cut_anywhere(run, calls):
 def test_patients_may_go_in_groups(run, monkeypatch):
     """One patient at a time: no bit differs."""
     monkeypatch.setattr(clones, "LAWS_PER_GROUP", 1)
+    same_bits(clones.simulate(adaptive_study()), run, np.s_[:])
+
+
+def test_rates_that_are_forgotten_are_worked_out_again(run, monkeypatch):
+    """With no room to keep them: no bit differs."""
+    monkeypatch.setattr(pool, "POOL_BYTES", 0)
     same_bits(clones.simulate(adaptive_study()), run, np.s_[:])
 
 
