@@ -102,4 +102,4 @@ def test_the_safety_rule_holds_a_drug_where_the_marrow_suffers_and_nowhere_else(
     assert tumor[first + 1] > 0.5 * tumor[first] > tumor[first] - tumor[first - 1]
     both = of(run, "neutrophils")[:, SHRINKS, 0]
     np.testing.assert_allclose(both[0, : first + 1], both[1, : first + 1], rtol=1e-6)
-    assert both[0, first + 1] > 2 * both[1, first + 1]
+    assert both[0, -1] > 2 * both[1, -1]
