@@ -152,7 +152,7 @@ class Problem(NamedTuple):
     exact_below: int = 100  # `clones`: a tumor with fewer cells is followed event by event
     relapse: Relapse = Relapse()
     visits: Visits | None = None  # needed by arms that decide
-    hosts: tuple[HostParams, ...] = ()  # of each patient; empty: nobody looks at neutrophils
+    hosts: tuple[HostParams, ...] = ()  # of each patient, or of all; empty: nobody looks
     limits: Limits | None = None
     first_patient: int = 0  # number of the first of `models`, which names its random words
     still_below: float = (
@@ -162,6 +162,10 @@ class Problem(NamedTuple):
     def founders_in(self, patient: int) -> tuple[Founder, ...]:
         """The founders of one patient."""
         return self.founders_of[patient] if self.founders_of else self.founders
+
+    def host_of(self, patient: int) -> HostParams:
+        """The marrow of one patient."""
+        return self.hosts[patient if len(self.hosts) > 1 else 0]
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -93,7 +93,7 @@ def simulate(
     Args:
         problem: the study; `replicates`, `seed` and `max_cells` do not matter.
         progress: called after every group of patients.
-        should_stop: asked between groups; if true, what is missing is NaN.
+        should_stop: asked between groups and at visits; if true, what is missing is NaN.
 
     Raises:
         Refused: the study stops tumors at a size, or the expected tumor never reaches the size at
@@ -126,12 +126,12 @@ def simulate(
             starts = [_start(problem, net, patient) for patient in chosen]
             edges: dict[int, Edge] = {}
             for arms in parts_of(problem):
-                edges |= _part(problem, arms, when, chosen, net, starts, watched)
+                edges |= _part(problem, arms, when, chosen, net, starts, watched, should_stop)
             by_arm = [edges[a] for a in range(num_arms)]
             at_marks = jax.tree.map(lambda *x: np.stack(x)[:, :, when.is_record], *by_arm)
             found.append((chosen, at_marks))
             if progress is not None:
-                cells = int(np.minimum(at_marks.count[:, :, -1].sum(), 2**62))
+                cells = int(np.minimum(np.nansum(at_marks.count[:, :, -1]), 2**62))
                 done = chosen.stop / num_patients
                 progress(Progress("treatment", problem.horizon, done, cells))
     edge = _gathered(found, num_arms, num_patients, net, int(when.is_record.sum()))
@@ -147,11 +147,13 @@ def simulate(
     return {"": root}
 
 
-def _part(problem, arms, when, chosen, net, starts, watched: Watched) -> dict[int, Edge]:
+def _part(
+    problem, arms, when, chosen, net, starts, watched: Watched, should_stop
+) -> dict[int, Edge]:
     """Edges [patient, mark, ...] of arms that can be treated together."""
     places = [a * len(problem.models) + np.array(chosen) for a in arms]
     if problem.arms[arms[0]].decides:
-        done = steered(problem, arms[0], when, chosen, net, starts)
+        done = steered(problem, arms[0], when, chosen, net, starts, should_stop)
         for whole, part in zip(watched, done.watched, strict=True):
             whole[places[0]] = part
         unknown = lambda n: np.full((*done.count.shape[:2], n), np.nan)  # noqa: E731

@@ -121,6 +121,10 @@ def first_extra(process: Process) -> Float[Array, " variable"]:
 
 def problem_network(problem: Problem) -> Network:
     """The types that the founders and immigrants of a problem can reach."""
+    num = len(problem.models)
+    for name, given in (("founders_of", problem.founders_of), ("hosts", problem.hosts)):
+        if len(given) not in (0, num) and (name, len(given)) != ("hosts", 1):
+            raise Refused(f"{name} are those of {len(given)} patients, and the study has {num}")
     each = problem.founders_of or (problem.founders,)
     founders = [founder.genotype for founders in each for founder in founders]
     sources = [(row.genotype, row.site, row.cells) for row in problem.immigration]

@@ -145,8 +145,7 @@ def plan_of(
     is_inhibited = any(inhibited) or len(lengths) > course.MAX_LENGTHS
     rules = Rules(
         net, seen_at, arm.policy and arm.policy.decide, arm.safety and arm.safety.decide,
-        (arm.policy is not None and arm.policy.of_patient,
-         arm.safety is not None and arm.safety.of_patient),
+        (_is_own(arm.policy), _is_own(arm.safety)),
         has_feedback, is_inhibited, custom is not None, float(length.max()),
     )  # fmt: skip
     start, end = _edges(problem, arm, when, ends, num_windows)
@@ -156,11 +155,10 @@ def plan_of(
         which=which.reshape(-1),
         start=start,
         duration=end - start,
+        jump=_positions(list(moments), start.shape),
         policy=_params(arm.policy, patients),
         safety=_params(arm.safety, patients),
     )
-    for position, place in enumerate(moments):
-        np.asarray(tables.jump).flat[place] = position
     jumps = list(moments.values())
     people = _people(problem, jumps, patients, net, None if is_inhibited else lengths, tables)
     _, kind = np.unique(tables.weight, axis=0, return_inverse=True)
@@ -307,13 +305,24 @@ def _moments(arm: Arm, start: np.ndarray, horizon: float) -> dict[int, list[Jump
     return found
 
 
+def _positions(places: list[int], shape: tuple[int, ...]) -> np.ndarray:
+    """-1, but the position in a list at each place of it."""
+    found = np.full(shape, -1)
+    found.flat[places] = np.arange(len(places))
+    return found
+
+
+def _is_own(rule: Rule | None) -> bool:
+    """Whether parameters of a rule are the patients' own."""
+    return rule is not None and rule.of_patient
+
+
 def _params(rule: Rule | None, patients: range) -> PyTree:
     """Parameters of a rule, with a leading axis patient if they are the patients' own."""
-    if rule is None:
-        return ()
-    if not rule.of_patient:
-        return rule.params
-    return jax.tree.map(lambda x: np.asarray(x)[np.array(patients)], rule.params)
+    params = () if rule is None else rule.params
+    if not _is_own(rule):
+        return params
+    return jax.tree.map(lambda x: np.asarray(x)[np.array(patients)], params)
 
 
 def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
@@ -359,7 +368,7 @@ def _tables(problem, arm, net, slots, ends, num_windows) -> Tables:
         start=np.zeros(shape),
         duration=np.zeros(shape),
         horizon=np.asarray(float(problem.horizon)),
-        jump=np.full(shape, -1),
+        jump=np.zeros(shape, int),
         carries=(levels > 0).astype(float),
         policy=(),
         safety=(),
@@ -384,7 +393,7 @@ def _people(problem, jumps, patients, net, lengths, tables) -> People:
         ])  # fmt: skip
     hosts = None
     if problem.hosts:
-        hosts = _stacked([_float64(problem.hosts[p % len(problem.hosts)]) for p in patients])
+        hosts = _stacked([_float64(problem.host_of(p)) for p in patients])
     survival = np.ones((len(models), max(len(jumps), 1), net.num_types))
     for i, (model, own) in enumerate(zip(models, traits, strict=True)):
         for j, together in enumerate(jumps):

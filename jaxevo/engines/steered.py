@@ -4,6 +4,7 @@ Rules see the expected tumor at every visit, without noise. Where rates and deci
 alone there is no spread to report: deviations are unknown (NaN).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -37,9 +38,10 @@ def _through(process: Process, count, extra):
 
 
 def steered(
-    problem: Problem, arm: int, when: Marks, patients: range, net: Network, starts: list[Moments]
-) -> Steered:
-    """One arm that decides; call under x64.
+    problem: Problem, arm: int, when: Marks, patients: range, net: Network, starts: list[Moments],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Steered:  # fmt: skip
+    """One arm that decides; call under x64. Counts after the user has stopped the study are NaN.
 
     Raises:
         Refused: scans are noisy, or what `regimen.plan_of` refuses.
@@ -63,6 +65,8 @@ def steered(
     everyone = slice(0, num)
     parts = [count[:, None]]
     for window in range(plan.num_windows):
+        if should_stop():
+            break
         see(watched, problem, net, count, window)
         care, site, row = visits.visit(
             plan.rules, tables, people, care, count.T, who, jnp.int32(window)
@@ -72,7 +76,9 @@ def steered(
         process = with_still(pool.process(window, site, np.ones(num, bool)), problem.still_below)
         edges, count, extra = _through(process, count, extra)
         parts.append(edges[:, 1:])
-    if int(when.is_visit.sum()) > plan.num_windows:
+    missing = 1 + plan.num_windows - len(parts)
+    parts += [jnp.full((num, plan.num_intervals, net.num_types), jnp.nan)] * missing
+    if missing == 0 and int(when.is_visit.sum()) > plan.num_windows:
         see(watched, problem, net, count, plan.num_windows)
     edges = np.concatenate([np.asarray(part) for part in parts], axis=1)
     return Steered(edges[:, plan.of_mark], watched)

@@ -12,6 +12,8 @@ from jaxevo.engines.grid import Marks
 from jaxevo.engines.regimen import Plan
 from jaxevo.engines.visits import Care, Row
 
+PATIENTS_PER_CALL = 64
+
 
 class Watched(NamedTuple):
     """What was observed and decided, [tumor, visit, ...]; NaN where nothing was."""

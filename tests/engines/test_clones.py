@@ -195,9 +195,10 @@ def test_stopping_marks_what_is_unknown():
     found = simulate(problem(treat_at_cells=None, founders=(Founder(500, 0, 0),)),
                      intervals_per_call=1, should_stop=lambda: next(calls, True))  # fmt: skip
     assert not (of(found, "status") == INTERRUPTED).any()
-    calls = iter([False] * 5)
+    days = [0.0]
     found = simulate(problem(treat_at_cells=None, founders=(Founder(500, 0, 0),)),
-                     intervals_per_call=1, should_stop=lambda: next(calls, True))  # fmt: skip
+                     intervals_per_call=1, progress=lambda now: days.append(now.day),
+                     should_stop=lambda: len(days) > 2)  # fmt: skip
     assert (of(found, "status") == INTERRUPTED).all()
     assert (of(found, "burden")[..., :3] >= 0).all()
     assert (of(found, "burden")[..., 3:] == -1).all()

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import ndtr
 
 from jaxevo.drug.schedule import Dose
-from jaxevo.engines import cells, clones, extinction, meanfield
+from jaxevo.engines import cells, clones, extinction, meanfield, pool
 from jaxevo.engines.base import Arm, Founder, Line, Problem, Record, Refused, Rule, Visits
 from jaxevo.engines.tumors import EXTINCT, INTERRUPTED
 from jaxevo.treatment import POLICIES
@@ -200,6 +200,10 @@ def test_patients_may_have_founders_of_their_own():
     for engine in (meanfield, clones):
         burden = of(engine.simulate(problem), "burden")[0, :, 0, -1]
         np.testing.assert_allclose(burden, [7, 1000, 9])
+        with pytest.raises(
+            Refused, match="founders_of are those of 2 patients, and the study has 3"
+        ):
+            engine.simulate(problem._replace(founders_of=each[:2]))
 
 
 # --- types that stand still ------------------------------------------------------------------------
@@ -290,6 +294,12 @@ def test_patients_may_go_in_groups(run, monkeypatch):
     same_bits(clones.simulate(adaptive_study()), run, np.s_[:])
 
 
+def test_rates_that_are_forgotten_are_worked_out_again(run, monkeypatch):
+    """With no room to keep them: no bit differs."""
+    monkeypatch.setattr(pool, "POOL_BYTES", 0)
+    same_bits(clones.simulate(adaptive_study()), run, np.s_[:])
+
+
 def test_an_interrupted_study_keeps_what_was_decided(run):
     """Stopped after some visits: their scans, shares and doses are those of the whole study."""
     asked = iter(range(1000))
@@ -304,3 +314,13 @@ def test_an_interrupted_study_keeps_what_was_decided(run):
     assert scanned[1, 0, 0].sum() in (known[1, 0, 0].sum(), known[1, 0, 0].sum() + 1)
     assert np.array_equal(of(stops, "scan_burden")[scanned], of(run, "scan_burden")[scanned])
     assert np.all(np.isin(of(stops, "status"), (INTERRUPTED, EXTINCT)))
+
+
+def test_meanfield_may_be_stopped_at_a_visit():
+    """What was reached is there, the rest is NaN."""
+    asked = iter(range(1000))
+    problem = still(echo("scans", 4))
+    found = meanfield.simulate(problem, should_stop=lambda: next(asked) >= 3)
+    burden = of(found, "burden")[0, 0, 0]
+    np.testing.assert_allclose(burden, [1000, 1000, 1000, np.nan])
+    assert np.isnan(of(found, "line_share")[0, 0, 0, :, 0]).tolist() == [False, False, True]

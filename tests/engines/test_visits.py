@@ -255,8 +255,8 @@ def test_what_is_given_under_limits_acts_as_the_same_written_out(limited, decide
 
 
 def test_neutrophils_are_those_of_the_same_doses():
-    """`host.course` under the concentrations of the written doses; the lowest count and the days in every
-    grade end at the horizon, which here lies between two visits.
+    """`host.course` under the concentrations of the written doses, in both kinds of arms; the lowest count
+    and the days in every grade end at the horizon, which here lies between two visits.
     """
     model = builders.build(**MODEL)
     own = builders.host(model, slope={"a": 0.2}, baseline=4.0)
@@ -270,12 +270,12 @@ def test_neutrophils_are_those_of_the_same_doses():
         along = host.course(
             own, model.cellular.transport, jnp.asarray(blood), jnp.full(68, 0.25), longest=0.25
         )
-    mine = of(found, "neutrophils")[1, 0, 0]
     along = jax.tree.map(np.asarray, along)
+    expected = along.circulating[::4], along.lowest[-1], along.grade_days[-1]
     assert along.lowest[-1] < 2.0
-    np.testing.assert_allclose(mine, along.circulating[::4], rtol=1e-8)
-    np.testing.assert_allclose(
-        of(found, "lowest_neutrophils")[1, 0, 0], along.lowest[-1], rtol=1e-8
-    )
-    np.testing.assert_allclose(of(found, "grade_days")[1, 0, 0], along.grade_days[-1], rtol=1e-8)
-    assert of(found, "grade_days")[1, 0, 0].sum() == pytest.approx(17.0, rel=1e-12)
+    for arm in (0, 1):
+        names = ("neutrophils", "lowest_neutrophils", "grade_days")
+        mine = [of(found, name)[arm, 0, 0] for name in names]
+        for x, y in zip(mine, expected, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-8)
+        assert mine[2].sum() == pytest.approx(17.0, rel=1e-12)

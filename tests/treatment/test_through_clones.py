@@ -89,7 +89,8 @@ def test_the_safety_rule_holds_a_drug_where_the_marrow_suffers_and_nowhere_else(
     safe = SAFETY["hold_and_reduce"].make(drugs=("x", "y"), held=("x",))
     own = builders.build(**PATIENTS[0])
     hosts = tuple(builders.host(own, slope={"x": s}) for s in (0.0, 2.0, 0.0))
-    run = treated(Arm("safe", (), LINES[0].levels, safety=safe), hosts=hosts)
+    plain = Arm("plain", (), LINES[0].levels)
+    run = treated(Arm("safe", (), LINES[0].levels, safety=safe), plain, hosts=hosts)
     factor, counts = of(run, "drug_factor")[0, :, 0, :6], of(run, "neutrophils")[0, :, 0, :6]
     held = factor[SHRINKS, :, 0] == 0
     (first,) = np.flatnonzero(held)[:1]
@@ -99,3 +100,6 @@ def test_the_safety_rule_holds_a_drug_where_the_marrow_suffers_and_nowhere_else(
     np.testing.assert_array_equal(factor[:, :, 1], 1.0)
     tumor = of(run, "burden")[0, SHRINKS, 0]
     assert tumor[first + 1] > 0.5 * tumor[first] > tumor[first] - tumor[first - 1]
+    both = of(run, "neutrophils")[:, SHRINKS, 0]
+    np.testing.assert_allclose(both[0, : first + 1], both[1, : first + 1], rtol=1e-6)
+    assert both[0, -1] > 2 * both[1, -1]
