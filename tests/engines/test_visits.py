@@ -150,7 +150,7 @@ def test_rates_of_decided_intervals_are_those_of_doses_in_advance():
                     np.testing.assert_allclose(
                         mine, expected.speeds.death[patient, row], rtol=3e-11
                     )
-    assert compared >= 16
+    assert compared >= 12
 
 
 # --- a policy that changes nothing -----------------------------------------------------------------
