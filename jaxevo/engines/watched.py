@@ -12,8 +12,6 @@ from jaxevo.engines.grid import Marks
 from jaxevo.engines.regimen import Plan
 from jaxevo.engines.visits import Care, Row
 
-PATIENTS_PER_CALL = 64
-
 
 class Watched(NamedTuple):
     """What was observed and decided, [tumor, visit, ...]; NaN where nothing was."""
@@ -69,7 +67,7 @@ class Watched(NamedTuple):
 
 
 def given_by(
-    doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int, surface: float
+    doses: tuple[Dose, ...], days: np.ndarray, num_drugs: int, surface: float = 1.0
 ) -> np.ndarray:
     """Amount of every drug given before each day, mg, [day, drug]."""
     total = np.zeros((len(days), num_drugs))
