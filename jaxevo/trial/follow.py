@@ -22,7 +22,7 @@ from jaxevo.outcomes import ORIGINS, Recist
 PAIRINGS = ("paired", "independent", "both")
 PROGRESSIONS = ("recist", "ratio")
 DIAMETER_20_PERCENT = 1.2**3  # as a ratio of cells
-BLOCK_BYTES = 2**28  # of what an engine writes down of a block of patients
+BLOCK_BYTES = 2**30  # of what an engine writes down of a block of patients
 UNKNOWN_AFTER = (STOPPED, OUT_OF_ROOM, INTERRUPTED)
 NEAR = 1e-9  # days
 
@@ -360,8 +360,12 @@ def _planned(problem: Problem, until: np.ndarray, num_drugs: int) -> np.ndarray:
     for a, arm in enumerate(problem.arms):
         if len(arm.lines) > 1:
             continue
+        by_surface: dict[float, np.ndarray] = {}
         for p, model in enumerate(problem.models):
-            by_visit = _doses_by(arm, ends, float(model.body_surface), num_drugs)
+            surface = float(model.body_surface)
+            if surface not in by_surface:
+                by_surface[surface] = _doses_by(arm, ends, surface, num_drugs)
+            by_visit = by_surface[surface]
             planned[a, p] = np.concatenate([np.zeros((1, num_drugs)), by_visit])[num_visits[a, p]]
     return planned
 

@@ -91,7 +91,10 @@ PLANS = {
 # --- concentrations --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("barrier", [{}, BARRIER], ids=["free", "inhibited pump at a barrier"])
+@pytest.mark.parametrize("barrier", [
+    pytest.param({}, id="free"),
+    pytest.param(BARRIER, id="inhibited pump at a barrier", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_line_gives_what_its_doses_give_from_the_visit_at_which_it_is_begun(barrier):
     """Expected cells at both sites, against arms whose doses were written down for those days: the days
     of a line count from its visit, a second start begins anew, a share scales, and inputs add up. A site

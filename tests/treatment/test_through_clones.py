@@ -1,7 +1,6 @@
 """Every rule that a study can name, through the `clones` engine: where it acts, and where it must not."""
 
 import numpy as np
-import pytest
 
 from jaxevo.drug.schedule import Level
 from jaxevo.engines import clones
@@ -54,9 +53,8 @@ def treated(*arms: Arm, **options) -> dict:
     ))  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run():
-    """An arm for every policy."""
+def run_of_every_policy():
+    """An arm for each."""
     return treated(*(
         Arm(name, (), lines=lines, policy=POLICIES[name].make(**parameters))
         for name, (lines, parameters, *_) in RULES.items()
@@ -69,17 +67,19 @@ def test_every_rule_is_here():
     assert {"hold_and_reduce"} == SAFETY.keys()
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_a_policy_changes_the_dose_where_it_should_and_not_where_nothing_happens(run, name):
+def test_a_policy_changes_the_dose_where_it_should_and_not_where_nothing_happens():
     """From one share to another in the patient named above; the first for ever in a tumor that stays."""
-    lines, _, patient, before, after = RULES[name]
-    share = of(run, "line_share")[list(RULES).index(name), :, 0, :6, : len(lines)]
-    before, after = before[: len(lines)], after[: len(lines)]
-    np.testing.assert_array_equal(share[patient, 0], before)
-    first = int(np.argmax(np.any(share[patient] != before, axis=1)))
-    np.testing.assert_array_equal(share[patient, first], after)
-    start = share[CONSTANT, 0]
-    np.testing.assert_array_equal(share[CONSTANT], np.broadcast_to(start, (6, len(lines))))
+    shares = of(run_of_every_policy(), "line_share")[:, :, 0, :6]
+    for arm, (name, (lines, _, patient, *ends)) in zip(shares, RULES.items(), strict=True):
+        share = arm[..., : len(lines)]
+        before, after = (end[: len(lines)] for end in ends)
+        np.testing.assert_array_equal(share[patient, 0], before, name)
+        first = int(np.argmax(np.any(share[patient] != before, axis=1)))
+        np.testing.assert_array_equal(share[patient, first], after, name)
+        start = share[CONSTANT, 0]
+        np.testing.assert_array_equal(
+            share[CONSTANT], np.broadcast_to(start, (6, len(lines))), name
+        )
 
 
 def test_the_safety_rule_holds_a_drug_where_the_marrow_suffers_and_nowhere_else():
