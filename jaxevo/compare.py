@@ -13,13 +13,14 @@ from jaxevo import plots, store, trial
 from jaxevo.config import Study
 from jaxevo.engines.base import Problem, Refused, Trajectory, Variable
 from jaxevo.engines.cells import Progress
+from jaxevo.engines.counts import STEP
 from jaxevo.engines.tumors import OUT_OF_ROOM
 from jaxevo.outcomes import Recist
 from jaxevo.run import MEMORY_MARGIN, SAMPLERS, StorageError, devices_of, listening, simulate_as
 from jaxevo.trial import Followed, TrialPlan, TrialReport
 
 # Measured on one core of an AMD EPYC, with 4 arms, two of which decide, over five years:
-CELL_SECONDS = 1e-7  # for one class in one tumor and one interval (`results/clones.json`)
+CELL_SECONDS = 4e-7  # for one class in one tumor and one step, both origins, with lineages
 LAW_SECONDS = 1.1e-5  # for the rates of one arm and patient in one interval
 PROGRAM_BYTES = 1_250_000_000  # of the program and what compiles it
 TUMOR = ("arm", "patient", "replicate")
@@ -95,7 +96,9 @@ def trial_size(problem: Problem, plan: TrialPlan, engine: str) -> TrialSize:
     found = trial.size(problem, plan, is_counted=engine != "cells")
     kept = 2 * found.kept_bytes  # as followed, and as written
     steps = problem.horizon / problem.sync
-    by_tumor = CELL_SECONDS * trial.num_types(problem) if engine == "clones" else 0.0
+    events = float(problem.model.birth.birth_rate + problem.model.death.death_rate)
+    pace = max(1.0, events * problem.sync / STEP)  # steps of an interval
+    by_tumor = CELL_SECONDS * trial.num_types(problem) * pace if engine == "clones" else 0.0
     seconds = steps * found.tumors * (by_tumor + LAW_SECONDS / problem.replicates)
     return TrialSize(
         tumors=found.tumors,

@@ -20,6 +20,7 @@ from tests.studies import study_of
 
 STUDIES = Path(__file__).parent.parent / "configs" / "studies"
 CML, MELANOMA = STUDIES / "cml.toml", STUDIES / "melanoma_dual.toml"
+TRIAL = STUDIES / "cml_trial.toml"
 
 DRUGS = ("imatinib", "dasatinib", "ponatinib")
 IC50_NM = {  # V16, in the order of DRUGS
@@ -175,3 +176,17 @@ def test_melanoma_clones_agree_with_the_probability():
     law = stats.binom(1000, chance)
     assert min(law.cdf(extinct), law.sf(extinct - 1)) > 0.5e-6
     assert math.isclose(exact["relapse_probability"], 0.88, abs_tol=0.05)
+
+
+def test_the_trial_has_the_cells_the_drugs_and_the_patients_of_the_cml_study():
+    """Without the pump; the arms of one drug are the same, and every line is an arm of that study."""
+    study, trial = (load_study(path).resolved() for path in (CML, TRIAL))
+    del study["alterations"]["efflux"], study["pumps"]
+    for name in ("tumor", "drugs", "targets", "alterations"):
+        assert trial[name] == study[name], name
+    assert trial["patients"]["vary"] == study["patients"]["vary"]
+    doses = [arm["doses"] for arm in study["arms"]]
+    given = [row["doses"] for arm in trial["arms"] for row in (arm, *arm.get("lines", ()))]
+    for rows in filter(None, given):
+        assert any(rows[0]["amount_mg"] == known[0]["amount_mg"] for known in doses)
+        assert any(rows[0]["drug"] == known[0]["drug"] for known in doses)

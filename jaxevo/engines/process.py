@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PyTree
 
 from jaxevo.drug import damage
 from jaxevo.drug.course import NODES, WEIGHTS
@@ -207,6 +207,12 @@ class _Plan(NamedTuple):
     num_rows: int
 
 
+def float64(tree: PyTree) -> PyTree:
+    """The same tree with every floating-point leaf as a NumPy array of float64."""
+    is_float = lambda x: np.issubdtype(np.asarray(x).dtype, np.floating)  # noqa: E731
+    return jax.tree.map(lambda x: np.asarray(x, np.float64) if is_float(x) else np.asarray(x), tree)
+
+
 class _Law(NamedTuple):
     """What all arms of a patient share."""
 
@@ -217,8 +223,7 @@ class _Law(NamedTuple):
 
     @classmethod
     def of(cls, model: Model, net: Network) -> "_Law":
-        is_float = lambda x: np.issubdtype(np.asarray(x).dtype, np.floating)  # noqa: E731
-        cast64 = jax.tree.map(lambda x: np.asarray(x, np.float64) if is_float(x) else x, model)
+        cast64 = float64(model)
         return cls(net, model, cast64, class_traits(cast64, net))
 
 

@@ -19,9 +19,9 @@ from jaxevo.drug.schedule import RESOLUTION, Dose, Level, inputs, merge_times
 from jaxevo.engines.base import Arm, Jump, Limits, Problem, Refused, Rule, Visits
 from jaxevo.engines.grid import Marks, multiples
 from jaxevo.engines.network import Network, class_traits
-from jaxevo.engines.process import jump_survival
+from jaxevo.engines.process import float64, jump_survival
 from jaxevo.host import HostParams
-from jaxevo.model import Model, cast
+from jaxevo.model import Model
 from jaxevo.state import Array, Traits
 
 NEAR = 1e-9  # days
@@ -383,7 +383,7 @@ def _cumulative(limits: Limits | None, none: np.ndarray) -> np.ndarray:
 
 
 def _people(problem, jumps, patients, net, lengths, tables) -> People:
-    models = [_float64(problem.models[p]) for p in patients]
+    models = [float64(problem.models[p]) for p in patients]
     traits = [class_traits(m, net) for m in models]
     made = None
     if lengths is not None:
@@ -393,7 +393,7 @@ def _people(problem, jumps, patients, net, lengths, tables) -> People:
         ])  # fmt: skip
     hosts = None
     if problem.hosts:
-        hosts = _stacked([_float64(problem.host_of(p)) for p in patients])
+        hosts = _stacked([float64(problem.host_of(p)) for p in patients])
     survival = np.ones((len(models), max(len(jumps), 1), net.num_types))
     for i, (model, own) in enumerate(zip(models, traits, strict=True)):
         for j, together in enumerate(jumps):
@@ -409,10 +409,6 @@ def _people(problem, jumps, patients, net, lengths, tables) -> People:
         survival,
         np.tile(rates, (len(models), 1)),
     )
-
-
-def _float64(tree: PyTree) -> PyTree:
-    return jax.tree.map(np.asarray, cast(tree, jnp.float64))
 
 
 def _stacked(trees: list) -> PyTree:
