@@ -44,25 +44,11 @@ def same(actual, expected) -> None:
 def test_a_study_needs_only_a_title_a_horizon_two_rates_and_an_arm(tmp_path):
     """The defaults of the study file; no drug, no alteration: axes of length 0."""
     problem = study_of(tmp_path, MINIMAL).problem()
-    assert problem[1:] == (
-        (Founder(1, 0, 0),),
-        (problem.arms[0],),
-        0,
-        1,
-        10.0,
-        0.25,
-        1000,
-        None,
-        None,
-        Record(),
-        (),
-        (),
-        None,
-        100,
-        Relapse(),
-        None,
-        (),
-        None,
+    expected = Problem(problem.model, (Founder(1, 0, 0),), problem.arms, 0, 1, 10.0, 0.25, 1000)
+    assert problem[1:] == expected[1:]
+    assert (problem.record, problem.relapse, problem.exact_below) == (Record(), Relapse(), 100)
+    assert (
+        problem.visits is problem.limits is problem.treat_at_cells is problem.stop_at_cells is None
     )
     assert problem.arms[0] == Arm("untreated", ())
     model = problem.model
