@@ -114,6 +114,7 @@ def test_a_dose_at_a_visit_is_given_after_it():
     np.testing.assert_allclose(halves, [0, 0, 0, 2, 4, 6, 8, 8, 8])
 
 
+@pytest.mark.slow
 def test_visits_every_tenth_of_a_day_follow_each_other():
     """Forty visits: each is numbered, seen and given for once; the dose of a visit is in its window."""
     line = Line("x", tuple(Dose(0, float(f"{k / 10:.1f}"), 1.0) for k in range(0, 60, 2)))
