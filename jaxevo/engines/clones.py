@@ -175,6 +175,18 @@ class _Run:
         with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
             return list(pool.map(one, items))
 
+    def at_once(self, parts: list, work: Callable) -> list:
+        """`work` on every part; what they do on the host takes turns with their kernels."""
+
+        def one(part):
+            with jax.enable_x64(True):
+                return work(part)
+
+        if len(parts) == 1:
+            return [one(parts[0])]
+        with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
+            return list(pool.map(one, parts))
+
     def placed(self, tree) -> list:
         """Copies of a tree for the devices."""
         return [tree if d is None else jax.device_put(tree, d) for d in self.devices]
@@ -270,7 +282,7 @@ class _Run:
             kind = Decided if self.problem.arms[arms[0]].decides else InAdvance
             parts.append(kind(self, arms, patients, grown))
         for m in range(1, len(when.day)):
-            if not all(part.to_mark(m) for part in parts):
+            if not all(self.at_once(parts, lambda part, m=m: part.to_mark(m))):
                 break
             share = self.done + self.share * m / (len(when.day) - 1)
             size = sum(int(part.recorder.total) for part in parts)
