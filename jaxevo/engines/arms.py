@@ -4,6 +4,7 @@ Arms whose doses are known in advance share tables of rates (`planned`); an arm 
 tables anew at every visit (`visits`).
 """
 
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from jaxevo.engines.clones import _Run
 
 
-class Part:
+class Part(ABC):
     """Some arms of a group of patients; tumors in the order (arm, patient, replicate)."""
 
     def __init__(self, run: "_Run", arms: list[int], patients: range, grown: Grown):
@@ -56,13 +57,13 @@ class Part:
                 self.of_mark = np.zeros(len(run.when.day), int)
         self.record(0)
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make what the blocks need on their way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def walk(self, first: int, last: int) -> bool:
         """All blocks through these intervals; false if the user has stopped the study before."""
-        raise NotImplementedError
 
     def to_mark(self, m: int) -> bool:
         """All blocks up to mark `m`; false if the user has stopped the study before."""
