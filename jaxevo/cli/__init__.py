@@ -1,4 +1,4 @@
-"""Command line: `jaxevo run STUDY`, `trial STUDY`, `check STUDY`, `info`, `selftest`.
+"""Command line: `jaxevo run STUDY`, `trial STUDY`, `screen STUDY`, `check STUDY`, `info`, `selftest`.
 
 Exit codes: 0 done, 1 a check of the selftest failed, 2 bad input (one sentence on stderr), 3 a limit
 was reached (room, memory), 4 a result could not be stored, 130 and 143 after SIGINT and SIGTERM. What
@@ -27,6 +27,7 @@ from jaxevo.config.sentences import hint
 from jaxevo.config.tables import ENGINES
 
 if TYPE_CHECKING:
+    from jaxevo.assay import ScreenResult, ScreenSize
     from jaxevo.compare import TrialResult, TrialSize
     from jaxevo.engines.cells import Progress
     from jaxevo.run import Plan, RunResult
@@ -133,6 +134,39 @@ def trial(
 
 
 @app.command()
+def screen(
+    study: StudyFile,
+    out: OutFolder = None,
+    settings: Settings = None,
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Try drugs alone and together on a tumor or on cell lines; write report, cells and pictures."""
+    _check_device(device)
+    loaded = _load(study, settings, None, needs=("screen",))
+    with _folder(out, f"{Path(study).stem}-screen") as folder, _refusals(study, settings, None):
+        from jaxevo import assay  # noqa: PLC0415 - brings JAX
+
+        size = assay.screen_size(*assay.screen_of(loaded))
+        _check_screen(size, folder, device)
+        is_silent = quiet or as_json
+        if not is_silent:
+            typer.echo(words.screen_plan_text(loaded, size))
+        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress, _failures():
+            result = assay.run_screen(loaded, folder, device=device, progress=progress)
+    if result.report is None:
+        number = result.interrupted or signal.SIGINT
+        name = signal.Signals(number).name
+        raise Stop(SIGNALLED + number, f"stopped by {name}; nothing of a screen is kept before its end")
+    if as_json:
+        typer.echo(result.report_path.read_text(encoding="utf-8"))
+    elif not quiet:
+        typer.echo(words.screen_text(result))
+    _end(result)
+
+
+@app.command()
 def check(
     study: StudyFile, settings: Settings = None, engine: Engine = None, as_json: Json = False
 ) -> None:
@@ -210,7 +244,7 @@ def _check_device(device: str | None) -> None:
         raise Stop(BAD_INPUT, f"--device {device}: expected {' or '.join(DEVICES)}")
 
 
-def _end(result: "RunResult | TrialResult") -> None:
+def _end(result: "RunResult | TrialResult | ScreenResult") -> None:
     """What the exit code says of a study that did not go to its end."""
     if result.interrupted is not None:
         name = signal.Signals(result.interrupted).name
@@ -316,6 +350,18 @@ def _check_trial(size: "TrialSize", most: Callable[[int], int], folder: Path, de
             LIMIT,
             f"the trial takes {words.size(size.memory_bytes)} of memory, and there are "
             f"{words.size(memory)}; {way}: lower patients.count, study.replicates or the number of scans",
+        )
+    _check_disk(size.disk_bytes, folder)
+
+
+def _check_screen(size: "ScreenSize", folder: Path, device: str | None) -> None:
+    """Refuse a screen that cannot fit."""
+    memory = _memory()
+    if device != "gpu" and size.memory_bytes > memory:
+        raise Stop(
+            LIMIT,
+            f"the screen takes {words.size(size.memory_bytes)} of memory, and there are "
+            f"{words.size(memory)}; lower screen.replicates, screen.order, or the number of levels or lines",
         )
     _check_disk(size.disk_bytes, folder)
 

@@ -6,6 +6,7 @@ from jaxevo.config.alterations import AnyAlteration
 from jaxevo.config.arms import Arm
 from jaxevo.config.doses import Calendar
 from jaxevo.config.host import Host
+from jaxevo.config.screen import Screen
 from jaxevo.config.tables import (
     Drug,
     General,
@@ -38,6 +39,7 @@ class Draft(Table):
     visits: Visits | None = None
     host: Host | None = None
     trial: Trial | None = None
+    screen: Screen | None = None
     arms: list[Arm]
 
     @property
