@@ -84,11 +84,11 @@ def screen_plan_text(study: Study, size: "ScreenSize") -> str:
     replicates = 0 if table is None else table.replicates
     agents = [] if table is None else table.names()
     what = "the tumor" if table is None or table.lines is None else f"{size.lines:,} lines"
+    many = f"{size.combinations:,} combinations x {what} x {replicates:,} replicates"
     lines = [
         study.study.title,
         f"  agents  {', '.join(agents)}",
-        f"  tumors  {size.tumors:,} ({size.combinations:,} combinations x {what} x "
-        f"{replicates:,} replicates), on the engine clones",
+        f"  tumors  {size.tumors:,} ({many}), on the engine clones",
         f"  memory  {size.memory_bytes / 2**20:,.0f} MiB",
         f"  disk    {size.disk_bytes / 2**20:,.1f} MiB",
     ]

@@ -32,8 +32,8 @@ def half_effect(study: Draft, name: str) -> float | None:
         if table is not None and table.max_birth_inhibition > 0:
             effects.append(kd * table.birth_half_odds)
     modulated = [pump.inhibited_by_ki_um.get(name, 0.0) for pump in study.pumps.values()]
-    for alteration in study.alterations.values():
-        modulated.append(getattr(alteration, "induction_ec50_um", {}).get(name, 0.0))
+    induced = [getattr(row, "induction_ec50_um", {}) for row in study.alterations.values()]
+    modulated += [constants.get(name, 0.0) for constants in induced]
     found = [x for x in effects if x > 0] or [x for x in modulated if x > 0]
     return min(found, default=None)
 
@@ -52,7 +52,9 @@ def check_screen(study: Draft) -> None:
     if not study.drugs:
         raise fault("has nothing to try; expected a [drugs.X] table", ("screen",))
     if screen.agents is not None and not screen.agents:
-        raise expected("a table [screen.agents.X] for each agent", screen.agents, ("screen", "agents"))
+        raise expected(
+            "a table [screen.agents.X] for each agent", screen.agents, ("screen", "agents")
+        )
     known_keys("drug", screen.agents or {}, study.drugs, ("screen", "agents"))
     agents = _agents(study, screen)
     for name, agent in agents.items():
@@ -91,7 +93,8 @@ def _check_levels(study: Draft, name: str, agent: Agent) -> None:
     if agent.level_um is None:
         if half_effect(study, name) is None:
             raise missing(
-                "an array of levels in uM, since no half effect of this drug stands in the study", at
+                "an array of levels in uM, since no half effect of this drug stands in the study",
+                at,
             )
         return
     if not agent.level_um:

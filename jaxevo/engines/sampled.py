@@ -31,7 +31,9 @@ def samples(
     """
     total, needed = int(cells.sum()), number * size
     if needed > MOST_SHARE * total:
-        raise ValueError(f"{needed} of {total} cells are to be taken; expected at most half of them")
+        raise ValueError(
+            f"{needed} of {total} cells are to be taken; expected at most half of them"
+        )
     named, asked = np.zeros(0, np.int64), 0
     while len(named) < needed:
         more = 2 * (needed - len(named))

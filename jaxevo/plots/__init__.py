@@ -1,4 +1,7 @@
-"""Pictures of a trajectory, each from the named arrays alone, of a trial and of a screen. The only door to matplotlib."""
+"""Pictures of a trajectory, each from the named arrays alone, of a trial and of a screen.
+
+The only door to matplotlib.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

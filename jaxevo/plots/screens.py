@@ -1,6 +1,7 @@
 """The pictures of a screen, as matplotlib figures, from its named arrays alone."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ SURFACES = {  # variable: title, name of the color map, whether 0 is its middle
     "bliss_viability": ("excess over Bliss,\nviability", "RdBu_r", True),
     "loewe_hazard": ("excess over Loewe,\nhazard (1/day)", "RdBu_r", True),
 }
+CLEAR = 3.0  # standard errors
 LEAST_SPAN = 1e-12  # of an excess; what is smaller is 0
 
 Root = dict[str, np.ndarray]
@@ -28,8 +30,9 @@ def pictures(arrays: Trajectory) -> dict[str, Callable[[str], Figure]]:
     """The pictures of a screen, by the names of their files."""
     root = {name: variable.data for name, variable in arrays[""].items()}
     drawn: dict[str, Callable[[str], Figure]] = {"curves": lambda title: curves(root, title)}
-    for one, two in _pairs(root):
-        drawn[f"pair_{one}_{two}"] = lambda title, pair=(one, two): surfaces(root, pair, title)
+    for number, pair in enumerate(_pairs(root), 1):
+        names = "_".join(re.sub(r"[^\w-]", "", str(root["agent"][a]))[:20] for a in pair)
+        drawn[f"pair{number:02d}_{names}"] = lambda title, pair=pair: surfaces(root, pair, title)
     return drawn
 
 
@@ -60,7 +63,9 @@ def curves(root: Root, title: str = "") -> Figure:
     for a, axes in zip(range(num), panels.ravel(), strict=False):
         for line in shown:
             _curve(axes, root, a, line, arm_color(len(shown), line))
-        axes.set(xscale="log", xlabel=f"{named(str(root['agent'][a]), 30, 1)} (uM)", ylim=(-0.03, None))
+        axes.set(
+            xscale="log", xlabel=f"{named(str(root['agent'][a]), 30, 1)} (uM)", ylim=(-0.03, None)
+        )
         axes.axhline(0.5, color="#808080", lw=0.8, ls=":")
     for axes in panels[:, 0]:
         axes.set_ylabel("viability")
@@ -113,6 +118,9 @@ def surfaces(root: Root, pair: tuple[int, int], title: str = "") -> Figure:
             look = {"norm": TwoSlopeNorm(0.0, -span, span)}
         for i, line in enumerate(shown):
             image = panels[i, j].imshow(maps[i], origin="lower", aspect="auto", cmap=colors, **look)
+            if has_middle:
+                down, across = np.nonzero(_is_clear(root, name, pair, line))
+                panels[i, j].plot(across, down, ".", color="black", ms=3)
             _name_levels(panels[i, j], root, pair)
             if j == 0 and len(root["line"]) > 1:
                 panels[i, j].set_ylabel(f"{root['line'][line]}\n{panels[i, j].get_ylabel()}")
@@ -120,8 +128,18 @@ def surfaces(root: Root, pair: tuple[int, int], title: str = "") -> Figure:
     one, two = (named(str(root["agent"][a]), 30, 1) for a in pair)
     more = len(root["line"]) - len(shown)
     rest = f"; {more} more lines are in the file" if more > 0 else ""
-    set_title(figure, title, f"{one} with {two}: excess above 0 is more than expected{rest}")
+    set_title(
+        figure,
+        title,
+        f"{one} with {two}: excess above 0 is more than expected, dots beyond {CLEAR:g} errors{rest}",
+    )
     return figure
+
+
+def _is_clear(root: Root, name: str, pair: tuple[int, int], line: int) -> np.ndarray:
+    """Where an excess is beyond its error."""
+    excess, error = (_map(root, x, pair, line) for x in (name, f"{name}_error"))
+    return np.abs(np.nan_to_num(excess)) > CLEAR * np.nan_to_num(error, nan=np.inf)
 
 
 def _map(root: Root, name: str, pair: tuple[int, int], line: int) -> np.ndarray:

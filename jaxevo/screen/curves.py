@@ -39,7 +39,7 @@ class Curve(NamedTuple):
     """The fitted curve of one agent; parameters are logarithms."""
 
     log: Estimate  # [3]: ln hmax, ln EC50, ln n
-    misfit: float  # root mean square of what is left, in units of the weights
+    misfit: float  # root mean square of what it misses at the levels tried, 1/day
 
     def hazard(self, level: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
         """1/day."""
@@ -84,8 +84,8 @@ def fit(level: Float[np.ndarray, " level"], hazard: Estimate) -> Curve | None:
         return None
     slope = np.stack([_derivative(lambda p: _hill(level, *p), found, k) for k in range(3)], axis=1)
     gain = np.linalg.pinv(slope * weight[:, None]) * weight  # [parameter, level]
-    left = (hazard.value - _hill(level, *found)) * weight
-    return Curve(Estimate(found, gain @ hazard.influence), float(np.sqrt(np.mean(left**2))))
+    missed = np.average((hazard.value - _hill(level, *found)) ** 2, weights=weight**2)
+    return Curve(Estimate(found, gain @ hazard.influence), float(np.sqrt(missed)))
 
 
 def is_idle(hazard: Estimate) -> bool:
@@ -116,8 +116,8 @@ def ic50(curve: Curve, days: float, confidence: float = 0.95) -> Interval | None
     if np.exp(log.value[0]) <= (1 + 2 * STEP) * math.log(2) / days:
         return None
     middle = float(log_level(log.value))
-    moves = sum(_derivative(log_level, log.value, k) * log.influence[k] for k in range(3))
-    spread = float(Estimate(np.array(middle), moves).error)
+    slope = np.stack([_derivative(log_level, log.value, k) for k in range(3)])
+    spread = float(Estimate(np.array(middle), slope @ log.influence).error)
     num = log.influence.shape[-1]
     if num < 2 or not max(abs(middle), abs(spread)) < 700:
         return Interval(_exp(middle), math.nan, math.nan)

@@ -89,9 +89,7 @@ def exposed(
         plan: of the screen.
         founders: of every line; none for the tumor itself.
     """
-    arms = tuple(
-        Arm(str(i), (), _levels(plan, row)) for i, row in enumerate(combinations(plan))
-    )
+    arms = tuple(Arm(str(i), (), _levels(plan, row)) for i, row in enumerate(combinations(plan)))
     model = held(problem.model)
     lines: dict = {}
     if founders:
@@ -101,8 +99,10 @@ def exposed(
             "founders": founders[0],
             "treat_at_cells": None,
         }
-    return _alone(problem)._replace(
+    alone = _alone(problem)
+    return alone._replace(
         model=model,
+        record=alone.record._replace(origins=False),
         arms=arms,
         replicates=plan.replicates,
         horizon=plan.days,

@@ -69,9 +69,7 @@ def effects(found: Screened, plan: ScreenPlan) -> Effects:
     nobody = (mean == 0) & (mean[0] > 0)
     ratio.influence[nobody] = 0.0
     parts = parts_of(found.level)
-    return Effects(
-        ratio, hazard, _bliss_viability(ratio, parts), _bliss_hazard(hazard, parts)
-    )
+    return Effects(ratio, hazard, _bliss_viability(ratio, parts), _bliss_hazard(hazard, parts))
 
 
 def parts_of(level: Float[np.ndarray, "combination agent"]) -> Int[np.ndarray, "combination agent"]:

@@ -60,7 +60,9 @@ def lines_of(tumor: Trajectory, plan: ScreenPlan, seed: int) -> tuple[tuple[Foun
         raise ValueError("the screen has no lines")
     state = {name: variable.data for name, variable in tumor["state"].items()}
     kinds, place = np.unique(
-        np.stack([state["genotype"].astype(np.int64), state["site_index"].astype(np.int64)], axis=1),
+        np.stack(
+            [state["genotype"].astype(np.int64), state["site_index"].astype(np.int64)], axis=1
+        ),
         axis=0,
         return_inverse=True,
     )

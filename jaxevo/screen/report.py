@@ -9,6 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxevo.engines.base import Problem, Trajectory, Variable
 from jaxevo.screen import curves, scale
@@ -25,8 +26,8 @@ EXCESSES = {
     "loewe_hazard": "hazard above that of dose additivity of the fitted curves, 1/day",
 }
 INTERVALS = (
-    "errors are standard errors over replicates; intervals of IC50 are 95 %, by the delta method on the "
-    "log scale with the influence of every replicate"
+    "errors are standard errors over replicates, those of Loewe with what the curves miss besides; "
+    "intervals of IC50 are 95 %, by the delta method on the log scale"
 )
 
 
@@ -42,6 +43,13 @@ class Analysis(NamedTuple):
     def excess(self, name: str) -> Estimate:
         """One of `EXCESSES`, [combination, line]."""
         return self.loewe if name == "loewe_hazard" else getattr(self.effects, name)
+
+    def misfit(self, name: str) -> Float[np.ndarray, "combination line"]:
+        """What the curves of the agents miss, which the reference of dose additivity misses as well."""
+        missed = np.array([[0.0 if c is None else c.misfit for c in row] for row in self.curve])
+        given = self.found.level[:, :, None] > 0
+        together = np.sqrt((given * missed**2).sum(axis=1))
+        return together if name == "loewe_hazard" else np.zeros_like(together)
 
 
 def singles(found: Screened, agent: int) -> np.ndarray:
@@ -134,7 +142,7 @@ def _single(plan: ScreenPlan, told: Analysis, a: int, line: int) -> dict[str, An
         "max_hazard_per_day": finite(top),
         "ec50_um": finite(ec50),
         "hill": finite(hill),
-        "misfit": finite(curve.misfit),
+        "misfit_per_day": finite(curve.misfit),
     }
     if half is not None:
         table["ic50_um"] = {name: finite(x) for name, x in half._asdict().items()}
@@ -150,15 +158,16 @@ def _combined(plan: ScreenPlan, told: Analysis, rows: np.ndarray, line: int) -> 
         if not len(known):
             table[name] = None
             continue
+        missed = told.misfit(name)[rows, line]
         mean = excess.mean()
         most = known[np.argmax(np.abs(excess.value[known]))]
         at = zip(plan.agents, told.found.level[rows[most]], strict=True)
         table[name] = {
             "mean": finite(mean.value),
-            "error": finite(mean.error),
+            "error": finite(np.hypot(mean.error, missed[0])),
             "largest": {
                 "value": finite(excess.value[most]),
-                "error": finite(excess.error[most]),
+                "error": finite(np.hypot(excess.error[most], missed[most])),
                 "level_um": {agent.name: float(x) for agent, x in at if x > 0},
             },
         }
@@ -184,7 +193,11 @@ DESCRIBED = {  # name: axes, unit, text
     "viability_error": (PAIR, "1", "standard error of it"),
     "hazard": (PAIR, "1/d", "by how much net growth is slower; inf where no cell was left"),
     "hazard_error": (PAIR, "1/d", "standard error of it"),
-    "bliss_viability": (PAIR, "1", "product of viabilities alone, less viability; NaN of one agent"),
+    "bliss_viability": (
+        PAIR,
+        "1",
+        "product of viabilities alone, less viability; NaN of one agent",
+    ),
     "bliss_viability_error": (PAIR, "1", "standard error of it"),
     "bliss_hazard": (PAIR, "1/d", "hazard above the sum of hazards alone; NaN of one agent"),
     "bliss_hazard_error": (PAIR, "1/d", "standard error of it"),
@@ -211,7 +224,8 @@ def arrays(plan: ScreenPlan, told: Analysis) -> Trajectory:
     }
     for name in ("viability", "hazard", *EXCESSES):
         of = told.excess(name) if name in EXCESSES else getattr(told.effects, name)
-        data |= {name: of.value, f"{name}_error": of.error}
+        missed = told.misfit(name) if name in EXCESSES else 0.0
+        data |= {name: of.value, f"{name}_error": np.hypot(of.error, missed)}
     missing = Interval(math.nan, math.nan, math.nan)
     half = np.array([[x or missing for x in row] for row in told.ic50])
     data |= {"ic50": half[..., 0], "ic50_low": half[..., 1], "ic50_high": half[..., 2]}
@@ -219,5 +233,8 @@ def arrays(plan: ScreenPlan, told: Analysis) -> Trajectory:
     fitted = np.exp([[none if c is None else c.log.value for c in row] for row in told.curve])
     data |= {"max_hazard": fitted[..., 0], "ec50": fitted[..., 1], "hill": fitted[..., 2]}
     return {
-        "": {name: Variable(dims, data[name], unit, text) for name, (dims, unit, text) in DESCRIBED.items()}
+        "": {
+            name: Variable(dims, data[name], unit, text)
+            for name, (dims, unit, text) in DESCRIBED.items()
+        }
     }

@@ -31,9 +31,7 @@ def _pair(model: Model, one: Agent, two: Agent) -> str:
     acts = [targets[:, agent.drug] for agent in (one, two)]
     names = model.names
     pumps = _pumps(model)
-    shared_pumps = [
-        names.pumps[p] for p in np.flatnonzero(pumps[:, one.drug] & pumps[:, two.drug])
-    ]
+    shared_pumps = [names.pumps[p] for p in np.flatnonzero(pumps[:, one.drug] & pumps[:, two.drug])]
     idle = [agent.name for agent, own in zip((one, two), acts, strict=True) if not own.any()]
     if shared_pumps:
         return f"not independent: both meet the pump {', '.join(shared_pumps)}, one may keep the other in"
@@ -46,7 +44,9 @@ def _pair(model: Model, one: Agent, two: Agent) -> str:
         law = model.cellular.signaling.combination
         return f"one target, {', '.join(shared)}: combined there as study.combination says ({law})"
     if all((own & both_on_births).any() for own in acts):
-        return "both lower births: shares of births multiply, so that hazards add to less than Bliss"
+        return (
+            "both lower births: shares of births multiply, so that hazards add to less than Bliss"
+        )
     return "independent targets: hazards add, which is Bliss on hazard and on viability"
 
 

@@ -12,7 +12,13 @@ def tell(report: ScreenReport) -> str:
     """Half-inhibitory levels, excesses, and the scale that each excess is on."""
     lines = ["", *_table(("alone", "line", "IC50 uM (95 %)", "least viability"), _singles(report))]
     if report["combined"]:
-        head = ("mean excess", "line", "Bliss, hazard 1/day", "Bliss, viability", "Loewe, hazard 1/day")
+        head = (
+            "mean excess",
+            "line",
+            "Bliss, hazard 1/day",
+            "Bliss, viability",
+            "Loewe, hazard 1/day",
+        )
         lines += ["", *_table(head, _combined(report)), "", "In the model:"]
         lines += [f"  {pair}: {law}" for pair, law in report["scale"]["model"].items()]
         lines += [f"  {report['scale']['cells']}"]

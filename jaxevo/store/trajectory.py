@@ -52,9 +52,7 @@ def write_trajectory(
     _write("trajectory", path, trajectory, attributes)
 
 
-def write_screen(
-    path: Path | str, arrays: Trajectory, attributes: Mapping[str, Attribute]
-) -> None:
+def write_screen(path: Path | str, arrays: Trajectory, attributes: Mapping[str, Attribute]) -> None:
     """Write a new file of a screen, likewise."""
     _write("screen", path, arrays, attributes)
 
@@ -110,9 +108,7 @@ def _format(kind: str) -> str:
     return f"jaxevo {kind}"
 
 
-def _build_image(
-    kind: str, trajectory: Trajectory, attributes: Mapping[str, Attribute]
-) -> bytes:
+def _build_image(kind: str, trajectory: Trajectory, attributes: Mapping[str, Attribute]) -> bytes:
     own = {"format": _format(kind), "format_version": FORMAT_VERSION}
     if taken := own.keys() & attributes.keys():
         raise ValueError(f"attribute {taken.pop()!r} is written by the store itself")
