@@ -32,7 +32,7 @@ CLEAR = 4.0  # standard errors from 0 at some level, for an agent to have an eff
 SOFT = 0.01  # of the largest hazard: as close as a curve need come
 STEP = 1e-5  # of a logarithm, for derivatives
 HALVINGS = 60
-LARGEST = 40.0  # of a logarithm of a ratio
+LARGEST = 40.0  # logarithm of a Hill coefficient
 
 
 class Curve(NamedTuple):
@@ -56,12 +56,13 @@ class Interval(NamedTuple):
 
 def _hill(level, log_top, log_half, log_hill):
     """The hazard at levels > 0."""
-    exponent = np.exp(log_hill) * (np.log(level) - log_half)
-    return np.exp(log_top) / (1 + np.exp(np.clip(-exponent, -700, 700)))
+    hill = np.exp(np.clip(log_hill, -LARGEST, LARGEST))
+    exponent = np.clip(hill * (np.log(level) - log_half), -700, 700)
+    return np.exp(np.clip(log_top, -700, 700)) / (1 + np.exp(-exponent))
 
 
 def fit(level: Float[np.ndarray, " level"], hazard: Estimate) -> Curve | None:
-    """The curve of one agent; None where it does nothing, or too few levels have cells left.
+    """The curve of one agent; None where it does nothing, too few levels have cells left, or none fits.
 
     Args:
         level: uM, > 0.
@@ -75,13 +76,12 @@ def fit(level: Float[np.ndarray, " level"], hazard: Estimate) -> Curve | None:
     error = np.nan_to_num(hazard.error)
     weight = 1 / np.sqrt(error**2 + (SOFT * top) ** 2)
     guess = np.log([1.1 * top, _level_of(level, hazard.value, top / 2), 1.0])
-    bounds = (guess - LARGEST, guess + LARGEST)
-    try:
-        found, _ = optimize.curve_fit(
-            _hill, level, hazard.value, p0=guess, sigma=1 / weight, bounds=bounds, maxfev=10_000
-        )
-    except RuntimeError:
+    solved = optimize.least_squares(
+        lambda log: (_hill(level, *log) - hazard.value) * weight, guess, method="lm", x_scale=1.0
+    )
+    if not solved.success:
         return None
+    found = solved.x
     slope = np.stack([_derivative(lambda p: _hill(level, *p), found, k) for k in range(3)], axis=1)
     gain = np.linalg.pinv(slope * weight[:, None]) * weight  # [parameter, level]
     missed = np.average((hazard.value - _hill(level, *found)) ** 2, weights=weight**2)
@@ -102,7 +102,7 @@ def _level_of(level: np.ndarray, hazard: np.ndarray, wanted: float) -> float:
 def _derivative(of: Callable, at: np.ndarray, k: int) -> np.ndarray:
     step = np.zeros(len(at))
     step[k] = STEP
-    return (of(at + step) - of(at - step)) / (2 * STEP)
+    return np.asarray((of(at + step) - of(at - step)) / (2 * STEP))
 
 
 def ic50(curve: Curve, days: float, confidence: float = 0.95) -> Interval | None:
@@ -110,7 +110,7 @@ def ic50(curve: Curve, days: float, confidence: float = 0.95) -> Interval | None
 
     def log_level(log: np.ndarray) -> np.ndarray:
         odds = (math.log(2) / days) / (np.exp(log[0]) - math.log(2) / days)
-        return log[1] + np.log(odds) / np.exp(log[2])
+        return np.asarray(log[1] + np.log(odds) / np.exp(log[2]))
 
     log = curve.log
     if np.exp(log.value[0]) <= (1 + 2 * STEP) * math.log(2) / days:

@@ -36,7 +36,7 @@ class Estimate(NamedTuple):
         num = self.influence.shape[-1]
         if num < 2:
             return np.full(self.value.shape, np.nan)
-        return np.sqrt((self.influence**2).sum(axis=-1) / (num * (num - 1)))
+        return np.asarray(np.sqrt((self.influence**2).sum(axis=-1) / (num * (num - 1))))
 
     def __getitem__(self, which) -> "Estimate":
         return Estimate(self.value[which], self.influence[which])
