@@ -11,10 +11,11 @@ text      the same in words, for a terminal
 
 from jaxevo.screen.design import Agent, Lines, ScreenPlan, combinations, exposed
 from jaxevo.screen.follow import Screened, follow
-from jaxevo.screen.report import Analysis, ScreenReport, analyze, arrays, report
+from jaxevo.screen.report import DESCRIBED, Analysis, ScreenReport, analyze, arrays, report
 from jaxevo.screen.text import tell
 
 __all__ = [
+    "DESCRIBED",
     "Agent",
     "Analysis",
     "Lines",
