@@ -53,7 +53,7 @@ def _rows(root: Root, agents: tuple[int, ...]) -> np.ndarray:
 def curves(root: Root, title: str = "") -> Figure:
     """Viability against level, a panel per agent: two standard errors, and the fitted curve."""
     num = len(root["agent"])
-    columns = min(num, 3)
+    columns = 2 if num in (2, 4) else min(num, 3)
     rows = -(-num // columns)
     figure = Figure(figsize=(12, 1.2 + 4.0 * rows), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)

@@ -8,7 +8,8 @@ since there the model's own law of one drug is such a curve, in cells that are a
 each other; its viability exp(-h days) is none. Least squares weigh a level by its standard error and a
 hundredth of the largest hazard together, so that a law that is almost a Hill curve is met everywhere.
 Errors of the parameters follow from the influence of each replicate on all levels at once (`effects`),
-which is the delta method with the levels' own covariance; intervals are on the log scale, with Student's t.
+which is the delta method with the levels' own covariance; intervals are on the log scale, with Student's t. What
+a curve misses beyond noise is an error of its own: cells that differ have no Hill curve.
 
 Dose additivity (Loewe & Muischnek 1926, doi:10.1007/BF01952257): the reference h of levels c_i solves
 
@@ -39,7 +40,7 @@ class Curve(NamedTuple):
     """The fitted curve of one agent; parameters are logarithms."""
 
     log: Estimate  # [3]: ln hmax, ln EC50, ln n
-    misfit: float  # root mean square of what it misses at the levels tried, 1/day
+    misfit: float  # root mean square of what it misses at the levels tried beyond noise, 1/day
 
     def hazard(self, level: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
         """1/day."""
@@ -84,8 +85,10 @@ def fit(level: Float[np.ndarray, " level"], hazard: Estimate) -> Curve | None:
     found = solved.x
     slope = np.stack([_derivative(lambda p: _hill(level, *p), found, k) for k in range(3)], axis=1)
     gain = np.linalg.pinv(slope * weight[:, None]) * weight  # [parameter, level]
-    missed = np.average((hazard.value - _hill(level, *found)) ** 2, weights=weight**2)
-    return Curve(Estimate(found, gain @ hazard.influence), float(np.sqrt(missed)))
+    moves = gain @ hazard.influence
+    left = Estimate(hazard.value - _hill(level, *found), hazard.influence - slope @ moves)
+    missed = np.average(left.value**2 - np.nan_to_num(left.error) ** 2, weights=weight**2)
+    return Curve(Estimate(found, moves), math.sqrt(max(missed, 0.0)))
 
 
 def is_idle(hazard: Estimate) -> bool:
@@ -106,18 +109,24 @@ def _derivative(of: Callable, at: np.ndarray, k: int) -> np.ndarray:
 
 
 def ic50(curve: Curve, days: float, confidence: float = 0.95) -> Interval | None:
-    """The level that leaves half of the cells; None where the curve does not reach it."""
+    """The level that leaves half of the cells; None where the curve does not reach it.
+
+    What the curve misses counts as an error of the hazard there.
+    """
+    wanted = math.log(2) / days
 
     def log_level(log: np.ndarray) -> np.ndarray:
-        odds = (math.log(2) / days) / (np.exp(log[0]) - math.log(2) / days)
+        odds = wanted / (np.exp(log[0]) - wanted)
         return np.asarray(log[1] + np.log(odds) / np.exp(log[2]))
 
     log = curve.log
-    if np.exp(log.value[0]) <= (1 + 2 * STEP) * math.log(2) / days:
+    if np.exp(log.value[0]) <= (1 + 2 * STEP) * wanted:
         return None
     middle = float(log_level(log.value))
     slope = np.stack([_derivative(log_level, log.value, k) for k in range(3)])
-    spread = float(Estimate(np.array(middle), slope @ log.influence).error)
+    noise = float(Estimate(np.array(middle), slope @ log.influence).error)
+    steepness = wanted * (1 - wanted / math.exp(log.value[0])) * math.exp(log.value[2])
+    spread = math.hypot(noise, curve.misfit / steepness)
     num = log.influence.shape[-1]
     if num < 2 or not max(abs(middle), abs(spread)) < 700:
         return Interval(_exp(middle), math.nan, math.nan)

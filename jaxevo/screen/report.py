@@ -26,8 +26,8 @@ EXCESSES = {
     "loewe_hazard": "hazard above that of dose additivity of the fitted curves, 1/day",
 }
 INTERVALS = (
-    "errors are standard errors over replicates, those of Loewe with what the curves miss besides; "
-    "intervals of IC50 are 95 %, by the delta method on the log scale"
+    "errors are standard errors over replicates, intervals of IC50 are 95 %, by the delta method on the log "
+    "scale; IC50 and Loewe excess have what the fitted curves miss beyond noise as an error besides"
 )
 
 
@@ -134,7 +134,7 @@ def _rows(found: Screened, group: tuple[int, ...]) -> np.ndarray:
 def _single(plan: ScreenPlan, told: Analysis, a: int, line: int) -> dict[str, Any]:
     curve, half, agent = told.curve[a][line], told.ic50[a][line], plan.agents[a]
     least = float(told.effects.viability.value[singles(told.found, a), line].min())
-    table: dict[str, Any] = {"least_viability": least, "ic50_um": None, "curve": None}
+    table: dict[str, Any] = {"least_viability": finite(least), "ic50_um": None, "curve": None}
     if curve is None:
         return table
     top, ec50, hill = np.exp(curve.log.value).tolist()

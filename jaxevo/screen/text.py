@@ -29,7 +29,7 @@ def tell(report: ScreenReport) -> str:
 def _singles(report: ScreenReport) -> Iterator[tuple[str, ...]]:
     for agent, by_line in report["single"].items():
         for line, row in by_line.items():
-            yield agent, line, _ic50(row["ic50_um"]), f"{row['least_viability']:.3g}"
+            yield agent, line, _ic50(row["ic50_um"]), _number(row["least_viability"])
 
 
 def _ic50(found: dict[str, Any] | None) -> str:
