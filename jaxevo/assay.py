@@ -18,7 +18,7 @@ from jaxevo.run import MEMORY_MARGIN, StorageError, devices_of, listening, plan,
 from jaxevo.screen import Agent, Lines, ScreenPlan, ScreenReport
 
 ENGINE = "clones"
-PROGRAM_BYTES = 700_000_000  # of the program and what compiles it
+PROGRAM_BYTES = 1_000_000_000  # of the program and what compiles it
 LAW_BYTES = 3 * 8  # for each type and rate of one combination, with copies
 CALLED_OFTEN = 1  # intervals in one call, so that Ctrl-C is heard in between
 

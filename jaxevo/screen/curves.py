@@ -8,8 +8,9 @@ since there the model's own law of one drug is such a curve, in cells that are a
 each other; its viability exp(-h days) is none. Least squares weigh a level by its standard error and a
 hundredth of the largest hazard together, so that a law that is almost a Hill curve is met everywhere.
 Errors of the parameters follow from the influence of each replicate on all levels at once (`effects`),
-which is the delta method with the levels' own covariance; intervals are on the log scale, with Student's t. What
-a curve misses beyond noise is an error of its own: cells that differ have no Hill curve.
+which is the delta method with the levels' own covariance; intervals are on the log scale, with
+Student's t. What a curve misses beyond noise is an error of its own: cells that differ have no Hill
+curve.
 
 Dose additivity (Loewe & Muischnek 1926, doi:10.1007/BF01952257): the reference h of levels c_i solves
 

@@ -25,7 +25,10 @@ def synthetic(seed: int, num: int = 40) -> Screened:
 
 
 def test_intervals_of_the_half_inhibitory_level_cover_it():
-    """95 % do, or a little more, since noise may look like misfit; an error of 9 % of the coverage would be found (500 screens, false fails below 1e-6)."""
+    """95 % do, or a little more where noise looks like misfit.
+
+    An error of 9 % of the coverage would be found (500 screens, false fails below 1e-6).
+    """
     law = (np.log(2) / DAYS) / (1 - np.log(2) / DAYS)
     hits = []
     for seed in range(500):
