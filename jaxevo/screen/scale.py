@@ -15,7 +15,7 @@ from jaxevo.model import Model
 from jaxevo.screen.design import Agent, ScreenPlan
 
 CELLS = (
-    "Both scales vanish together, since viability = exp(-hazard x days). Where cells of a line differ in "
+    "Bliss excess is 0 on both scales or on none, since viability = exp(-hazard x days). Where cells of a line differ in "
     "what they answer to, or crowd each other, an excess other than 0 need not be one inside a cell."
 )
 
@@ -38,7 +38,7 @@ def _pair(model: Model, one: Agent, two: Agent) -> str:
     if len(idle) == 2:
         return "no effect of their own on any target"
     if idle:
-        return f"{idle[0]} has no target of its own and acts through other stations only, or not at all"
+        return f"{idle[0]} has no effect through a target of its own: what it does, it does to the other or not at all"
     shared = [names.targets[t] for t in np.flatnonzero(acts[0] & acts[1])]
     if shared:
         law = model.cellular.signaling.combination

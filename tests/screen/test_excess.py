@@ -208,7 +208,7 @@ def test_the_half_inhibitory_level_of_drawn_cells_is_that_of_the_law(drawn, agen
         (deadly(), "hazards add"),
         (births(), "shares of births multiply"),
         (sham("loewe"), "one target, T: combined there as study.combination says (loewe)"),
-        (deadly(max_death_rate={"X": 1.0}), "y has no target of its own"),
+        (deadly(max_death_rate={"X": 1.0}), "y has no effect through a target of its own"),
         (deadly(max_death_rate=0.0), "no effect of their own"),
         (
             deadly(pumps=("P",), vmax={"P": {"x": 1.0}}, inhibition_ki={"P": {"y": 1.0}}),
