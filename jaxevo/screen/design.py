@@ -90,18 +90,16 @@ def exposed(
         founders: of every line; none for the tumor itself.
     """
     arms = tuple(Arm(str(i), (), _levels(plan, row)) for i, row in enumerate(combinations(plan)))
-    model = held(problem.model)
+    alone = _alone(problem)
     lines: dict = {}
     if founders:
         lines = {
-            "patients": (model,) * len(founders),
+            "patients": (alone.model,) * len(founders),
             "founders_of": founders,
             "founders": founders[0],
             "treat_at_cells": None,
         }
-    alone = _alone(problem)
     return alone._replace(
-        model=model,
         record=alone.record._replace(origins=False),
         arms=arms,
         replicates=plan.replicates,
@@ -122,11 +120,11 @@ def grown(problem: Problem, plan: ScreenPlan) -> Problem:
 
 
 def _alone(problem: Problem) -> Problem:
-    """The tumor of the study's own patient, which nobody looks at and no cell comes to."""
+    """The tumor of the study's own patient in a bath, which nobody looks at and no cell comes to."""
     record = Record(every=1e9, concentration_every=1e9, max_classes=1)
     return problem._replace(
-        record=record, patients=(), founders_of=(), immigration=(), stop_at_cells=None, visits=None,
-        hosts=(), limits=None,
+        model=held(problem.model), record=record, patients=(), founders_of=(), immigration=(),
+        stop_at_cells=None, visits=None, hosts=(), limits=None,
     )  # fmt: skip
 
 
@@ -156,6 +154,7 @@ def held(model: Model) -> Model:
             d.vessel_distance,
             d.barrier_permeability,
             d.barrier_pump,
+            d.half_delivery,
         ),
         delivery,
         (
@@ -164,6 +163,7 @@ def held(model: Model) -> Model:
             np.zeros_like(delivery.vessel_distance),
             at_once,
             np.zeros_like(delivery.barrier_pump),
+            np.full_like(delivery.half_delivery, np.inf),
         ),
     )
     return eqx.tree_at(lambda m: (m.plasma, m.delivery), model, (bath, open_site))

@@ -15,8 +15,8 @@ from jaxevo.model import Model
 from jaxevo.screen.design import Agent, ScreenPlan
 
 CELLS = (
-    "Bliss excess is 0 on both scales or on none, since viability = exp(-hazard x days). Where cells of a line differ in "
-    "what they answer to, or crowd each other, an excess other than 0 need not be one inside a cell."
+    "Bliss excess is 0 on both scales or on none, since viability = exp(-hazard x days). Where cells of a "
+    "line differ in what they answer to, or crowd each other, an excess need not be one inside a cell."
 )
 
 
@@ -38,7 +38,9 @@ def _pair(model: Model, one: Agent, two: Agent) -> str:
     if len(idle) == 2:
         return "no effect of their own on any target"
     if idle:
-        return f"{idle[0]} has no effect through a target of its own: what it does, it does to the other or not at all"
+        return (
+            f"{idle[0]} has no effect through a target of its own; it may change that of the other"
+        )
     shared = [names.targets[t] for t in np.flatnonzero(acts[0] & acts[1])]
     if shared:
         law = model.cellular.signaling.combination

@@ -89,11 +89,11 @@ def test_the_tumor_itself_grows_first_and_is_the_same_for_all_combinations():
 
 
 def test_levels_are_those_at_the_sites():
-    """No blood, delivery or binding in between: the mean course is that of h = 0.5 c/(c + 1)."""
+    """No blood, delivery or crowded vessels in between: the mean course is that of h = 0.5 c/(c + 1)."""
     sensitive = builders.build(
         sites=("a", "b"), drugs=("x",), targets=("X",), kd={"X": {"x": 1.0}}, max_death_rate=0.5,
         delivered_fraction=0.1, equilibration_rate=2.0, vessel_distance=80.0, unbound_fraction=0.05,
-        is_prescribed=0.0, clearance=20.0, barrier_permeability=0.01,
+        is_prescribed=0.0, clearance=20.0, barrier_permeability=0.01, half_delivery=100.0,
     )  # fmt: skip
     problem = PROBLEM._replace(model=sensitive, treat_at_cells=None, immigration=())
     burden = meanfield.simulate(exposed(problem, PLAN._replace(lines=None)))[""]["burden"].data
