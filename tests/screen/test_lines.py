@@ -103,6 +103,16 @@ def test_levels_are_those_at_the_sites():
     )
 
 
+def test_without_origins_the_same_cells_are_counted():
+    """A screen writes down no lineage and no state; it changes no bit of what is counted."""
+    problem = exposed(PROBLEM, PLAN._replace(lines=None))
+    bare = clones.simulate(problem)
+    whole = clones.simulate(problem._replace(record=problem.record._replace(origins=True)))
+    assert set(bare) == {""}
+    assert set(whole) == {"", "lineage", "state"}
+    np.testing.assert_array_equal(bare[""]["burden"].data, whole[""]["burden"].data)
+
+
 def test_bits_do_not_depend_on_the_batch():
     """Fewer replicates, levels or lines leave the cells of the others as they are."""
     whole = run(PLAN)
