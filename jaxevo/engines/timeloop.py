@@ -320,7 +320,8 @@ def _finish(
         ended = jnp.where(total == 0, EXTINCT, ended)
     status = jnp.where((tumors.status == RUNNING) & ~waits, ended, tumors.status)
     lanes = balance.rebalance(tumors.lanes, layout.lanes_per_tumor, layout.num_main, ~waits)
-    going_on = jnp.where(waits, 0.0, jnp.maximum(tumors.duration / 2 - unused, 0.0))
+    over = jnp.where(status == RUNNING, 0.0, unused)
+    going_on = jnp.where(waits, 0.0, jnp.maximum(tumors.duration / 2 - over, 0.0))
     done = _immune_moved(tumors, world, table, going_on)._replace(
         lanes=lanes,
         status=status.astype(jnp.int32),
