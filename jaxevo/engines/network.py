@@ -279,18 +279,22 @@ def speeds(
         lambda x: jnp.sum(x, axis=0), jax.vmap(at_node)(weights, concentration, days)
     )
     found = gather(net, summed if model.custom is None else per_division(summed))
-    if model.immune is None:
-        return found
     removal = mean_removal(model, concentration, weights)
+    if removal is None:
+        return found
     none = lambda x: x is None  # noqa: E731
     return eqx.tree_at(lambda s: s.suppressor_removal, found, removal, is_leaf=none)
 
 
 def mean_removal(
     model: Model, concentration: Float[Array, "node site drug"], weights: Float[Array, " node"]
-) -> Float[Array, " site"]:
-    """Loss of suppressors by drugs at every site, averaged over the nodes of an interval, 1/day."""
+) -> Float[Array, " site"] | None:
+    """Loss of suppressors by drugs at every site, averaged over the nodes of an interval, 1/day; None
+    without immunity.
+    """
     params, sites = model.immune, jnp.arange(concentration.shape[1])
+    if params is None:
+        return None
     here = lambda site, drug: environment_at(model, site, drug)  # noqa: E731
     each = jax.vmap(lambda site, drug: immune.suppressor_removal(params, here(site, drug)))
     at_node = jax.vmap(each, (None, 0))(sites, concentration)

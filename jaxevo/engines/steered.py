@@ -83,10 +83,11 @@ def steered(
     parts += [(unknown(count), unknown(extra))] * missing
     if missing == 0 and int(when.is_visit.sum()) > plan.num_windows:
         see(watched, problem, net, count, plan.num_windows)
-    edges = (
-        np.concatenate([np.asarray(x) for x in part], axis=1) for part in zip(*parts, strict=True)
-    )
-    return Steered(*(x[:, plan.of_mark] for x in edges), watched)
+
+    def at_marks(i: int) -> np.ndarray:
+        return np.concatenate([np.asarray(part[i]) for part in parts], axis=1)[:, plan.of_mark]
+
+    return Steered(at_marks(0), at_marks(1), watched)
 
 
 def with_still(process: Process, cells: float) -> Process:

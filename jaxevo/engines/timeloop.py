@@ -138,12 +138,13 @@ def _immune_moved(
     tumors: Tumors, world: World, table: Table, days: Float[Array, " tumor"]
 ) -> Tumors:
     """Let the immune cells of every tumor go on for some days at the counts of now."""
-    if world.immune is None or tumors.extra is None:
+    removal = table.suppressor_removal
+    if world.immune is None or tumors.extra is None or removal is None:
         return tumors
     count = site_count(tumors).astype(jnp.float32)
-    removal = table.suppressor_removal[tumors.arm]  # type: ignore[index]
     each = jax.vmap(immunity.moved, (None, 1, 1, 0, 0), 1)
-    return tumors._replace(extra=each(world.immune, count, tumors.extra, removal, days))
+    extra = each(world.immune, count, tumors.extra, removal[tumors.arm], days)
+    return tumors._replace(extra=extra)
 
 
 def _begin(
@@ -160,12 +161,12 @@ def _begin(
     by_site = crowding * table.max_birth[tumors.arm].T + table.max_rest[tumors.arm].T
     bound = jnp.minimum(table.max_total[tumors.arm], jnp.max(by_site, axis=0))
     duration = jnp.where(tumors.status == RUNNING, duration, 0.0)
-    if world.immune is not None and tumors.extra is not None:
-        tumors = _immune_moved(tumors, world, table, duration / 2)
+    tumors = _immune_moved(tumors, world, table, duration / 2)
+    if world.immune is not None and tumors.extra is not None and table.max_visibility is not None:
         rate = jax.vmap(immune.immune_death_rate, (None, 1, 1, 1), 1)
         kill = rate(world.immune, count, *immunity.parts(tumors.extra))
         tumors = tumors._replace(kill=kill)
-        seen = kill * table.max_visibility[tumors.arm].T  # type: ignore[index]
+        seen = kill * table.max_visibility[tumors.arm].T
         bound = jnp.minimum(bound + jnp.max(seen, axis=0), jnp.max(by_site + seen, axis=0))
     if world.sources is not None:
         none = jnp.zeros_like(clock.number)

@@ -162,6 +162,11 @@ class Context(NamedTuple):
         model = self.process.model
         return self.table is None or model.sites.crowding != "none" or model.immune is not None
 
+    @property
+    def removal(self) -> Float[Array, "site tumor"] | None:
+        """Loss of suppressors by drugs, 1/day; None without immunity."""
+        return None if self.table is None else self.table.suppressor_removal
+
     def columns(self, tumors: Int[Array, " lane"]) -> "Context":
         """The same for some tumors of the block."""
         table = None
@@ -222,10 +227,10 @@ def drift_now(
     """Change of the extra variables per day."""
     process, net = now.process, now.process.net
     custom = process.model.custom
-    if process.model.immune is not None and now.table is not None:
+    if process.model.immune is not None and now.removal is not None:
         params = jax.tree.map(lambda x: x[now.law], process.model.immune)
         each = jax.vmap(immunity.drift, (0, 1, 1, 1), 1)
-        return each(params, _at_sites(net, count), extra, now.table.suppressor_removal)
+        return each(params, _at_sites(net, count), extra, now.removal)
     if custom is None or custom.drift is None:
         return jnp.zeros_like(extra)
     row = process.which[now.law, now.interval]
@@ -246,11 +251,11 @@ def with_immune_pace(
     now: Context, pace: Float[Array, " tumor"], count: Float[Array, "type tumor"]
 ) -> Float[Array, " tumor"]:
     """The larger of a pace and that at which the immune cells of a tumor can change, 1/day."""
-    if now.process.model.immune is None or now.table is None:
+    if now.process.model.immune is None or now.removal is None:
         return pace
     params = jax.tree.map(lambda x: x[now.law], now.process.model.immune)
     at_site = _at_sites(now.process.net, count)
-    each = jax.vmap(immune.pace, (0, 1, 1), 1)(params, at_site, now.table.suppressor_removal)
+    each = jax.vmap(immune.pace, (0, 1, 1), 1)(params, at_site, now.removal)
     return jnp.maximum(pace, jnp.max(each, axis=0))
 
 
