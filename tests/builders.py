@@ -56,6 +56,7 @@ NEUTRAL: dict[str, tuple[str, float]] = {
     "penetration_length": ("site drug", 100.0),
     "barrier_permeability": ("site drug", np.inf),
     "barrier_pump": ("site pump", 0.0),
+    "half_delivery": ("site", np.inf),
     # sites
     "capacity": ("site", np.inf),
     "growth_factor": ("site", 1.0),

@@ -213,6 +213,7 @@ def _delivery(study: Study, axes: Axes) -> DeliveryParams:
         penetration_length=np.tile(length, (num_sites, 1)),
         barrier_permeability=permeability * HOURS,
         barrier_pump=pump,
+        half_delivery=_array([site.half_delivery_cells for site in sites]),
     )
 
 

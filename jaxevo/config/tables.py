@@ -174,6 +174,9 @@ class Site(Table):
         ),
     ] = math.inf
     vessel_distance_um: Micrometers = 0.0
+    half_delivery_cells: Annotated[
+        float, BeforeValidator(Number("cells", above=0.0, may_be_infinite=True))
+    ] = math.inf
     migration_per_day: Annotated[
         dict[str, float], PlainValidator(PerName(Number("per day", at_least=0.0), of="site"))
     ] = {}

@@ -210,7 +210,9 @@ def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
     dose = np.stack([_dose_mg(model, arm.doses, record_days) for arm in problem.arms])
     for a, arm in enumerate(problem.arms):
         if arm.decides:  # what is given differs from tumor to tumor
-            dose[a], blood[a][:], site[a][:] = np.nan, np.nan, np.nan
+            dose[a], blood[a][:] = np.nan, np.nan
+        if problem.goes_by_visits(arm):
+            site[a][:] = np.nan
     axes = ("arm", "concentration_time")
     return {
         "concentration_time": Variable(
@@ -220,7 +222,7 @@ def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
             (*axes, "site", "drug"),
             np.stack(site),
             "uM",
-            "free drug at the site; NaN where doses are decided at visits",
+            "free drug at the site; NaN where doses are decided at visits, or delivery follows the burden",
         ),
         "blood_concentration": Variable(
             (*axes, "drug"),

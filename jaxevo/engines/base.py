@@ -168,6 +168,21 @@ class Problem(NamedTuple):
         return self.hosts[patient if len(self.hosts) > 1 else 0]
 
     @property
+    def delivery_follows(self) -> bool:
+        """Whether some site is the worse perfused the more cells it has."""
+        return any(bool(np.any(np.isfinite(m.delivery.half_delivery))) for m in self.models)
+
+    def goes_by_visits(self, arm: Arm) -> bool:
+        """Whether concentrations in an arm depend on the tumor."""
+        return arm.decides or (self.delivery_follows and bool(self.model.names.drugs))
+
+    def with_visits(self) -> "Problem":
+        """The same with a visit at every sync where delivery follows the burden and none are ordered."""
+        if self.visits is None and self.delivery_follows:
+            return self._replace(visits=Visits(every=self.sync))
+        return self
+
+    @property
     def models(self) -> tuple[Model, ...]:
         """The model of every patient; all share names, genome steps and other static parts."""
         return self.patients or (self.model,)

@@ -102,6 +102,11 @@ def _check(problem: Problem) -> None:
                 f"arm {arm.name!r} decides at visits, and the cells engine needs all doses in advance; "
                 "choose the clones engine"
             )
+    if problem.delivery_follows:
+        raise Refused(
+            "delivery follows the burden, and the cells engine tabulates rates for all tumors at once; "
+            "leave out half_delivery_cells, or choose the clones engine"
+        )
     if problem.still_below:
         raise Refused(
             "the cells engine follows whole cells, and a cell is never still; leave out still_below, or "

@@ -73,6 +73,7 @@ def simulate(
         )
     if start is not None:
         problem = _going_on(problem, start)
+    problem = problem.with_visits()
     run = _Run(problem, replicates, progress, should_stop, intervals_per_call, devices)
     with jax.enable_x64(True):
         run.all_groups(start)
@@ -281,7 +282,8 @@ class _Run:
         when, num_arms = self.when, len(self.problem.arms)
         parts: list[Part] = []
         for arms in parts_of(self.problem):
-            kind = Decided if self.problem.arms[arms[0]].decides else InAdvance
+            decides = self.problem.goes_by_visits(self.problem.arms[arms[0]])
+            kind = Decided if decides else InAdvance
             parts.append(kind(self, arms, patients, grown))
         for m in range(1, len(when.day)):
             if not all(self.at_once(parts, lambda part, m=m: part.to_mark(m))):

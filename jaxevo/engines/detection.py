@@ -35,6 +35,7 @@ from jaxevo.engines.backward import GAUSS_NODES, GAUSS_WEIGHTS, POWERS
 from jaxevo.engines.base import Problem, Refused
 from jaxevo.engines.network import Network
 from jaxevo.engines.series import Offspring, change, error, reach, series
+from jaxevo.exponential import exponential
 from jaxevo.state import Array
 
 MAX_SHARE = 0.05  # of mutants among the cells at detection
@@ -130,7 +131,7 @@ def _mutant_share(linear, group, share, growth, size) -> float:
         return 0.0
     inside = linear[np.ix_(outside, outside)]
     days, nodes = np.log(size) / growth, 400
-    small = np.asarray(jax.scipy.linalg.expm(jnp.asarray(inside * days / nodes)))
+    small = np.asarray(exponential(jnp.asarray(inside * days / nodes)))
     each, total = np.ones(len(outside)), 0.0
     for k in range(nodes):
         after = np.minimum(small @ each, size)

@@ -286,6 +286,11 @@ def simulate(
                 f"arm {arm.name!r} decides by the whole tumor, and extinction solves for single cells; "
                 "choose the clones engine"
             )
+    if problem.delivery_follows:
+        raise Refused(
+            "delivery follows the burden, and extinction solves for single cells; leave out "
+            "half_delivery_cells, or choose the clones engine"
+        )
     if problem.still_below:
         raise Refused(
             "extinction solves for single cells, and those are never still; leave out still_below, or "

@@ -112,6 +112,7 @@ def simulate(
             "cells stand still by the count at a sync, and crowding, immunity or feedback reads it at "
             "every moment; leave out still_below, or them"
         )
+    problem = problem.with_visits()
     every = None if problem.visits is None else problem.visits.every
     when = marks(problem.record, problem.horizon, every)
     num_arms, num_patients = len(problem.arms), len(problem.models)
@@ -154,7 +155,7 @@ def _part(
 ) -> dict[int, Edge]:
     """Edges [patient, mark, ...] of arms that can be treated together."""
     places = [a * len(problem.models) + np.array(chosen) for a in arms]
-    if problem.arms[arms[0]].decides:
+    if problem.goes_by_visits(problem.arms[arms[0]]):
         done = steered(problem, arms[0], when, chosen, net, starts, should_stop)
         for whole, part in zip(watched, done.watched, strict=True):
             whole[places[0]] = part
@@ -183,10 +184,12 @@ def _closure(problem: Problem, net: Network, arm: Arm) -> str:
     has_feedback |= problem.model.immune is not None
     if problem.still_below:
         return STILL
-    is_few = net.num_types <= MAX_TYPES and not arm.decides
-    if has_feedback or problem.model.sites.crowding != "none":
+    by_visits = problem.goes_by_visits(arm)
+    is_few = net.num_types <= MAX_TYPES and not by_visits
+    follows = has_feedback or problem.delivery_follows
+    if follows or problem.model.sites.crowding != "none":
         return LINEAR_NOISE if is_few else "large population, means only"
-    return EXACT if is_few else ALONG_DECISIONS if arm.decides else MEANS_ONLY
+    return EXACT if is_few else ALONG_DECISIONS if by_visits else MEANS_ONLY
 
 
 @jax.jit
