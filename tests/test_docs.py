@@ -15,7 +15,7 @@ import tomli_w
 from pydantic.fields import FieldInfo
 
 import jaxevo
-from jaxevo import Trajectory, store, treatment
+from jaxevo import Trajectory, screen, store, treatment
 from jaxevo.compare import DESCRIBED
 from jaxevo.config.alterations import INHERITANCES, MECHANISMS, Alteration, own_keys
 from jaxevo.config.tables import RELAPSES, Table
@@ -340,6 +340,20 @@ def test_what_a_trial_writes_of_a_tumor_is_described():
     assert [[bare(cell) for cell in row[:3]] for row in grid.rows] == written
 
 
+def test_what_a_screen_writes_is_described():
+    """Name, dimensions and unit of every variable, in the order of the file."""
+    grid = next(
+        grid
+        for grid in grids(STUDY)
+        if "[screen.lines]" in grid.heading and "variable" in grid.columns
+    )
+    written = [
+        [name, ", ".join(axes), "" if unit == "1" else unit]
+        for name, (axes, unit, _) in screen.DESCRIBED.items()
+    ]
+    assert [[bare(cell) for cell in row[:3]] for row in grid.rows] == written
+
+
 @pytest.mark.parametrize("page", [README, STUDY], ids=["README.md", "study.md"])
 def test_names_in_the_text_exist(page, folder, others):
     """A name with an underscore is a key, a mechanism, a variable, an attribute or a public name."""
@@ -352,6 +366,7 @@ def test_names_in_the_text_exist(page, folder, others):
         known |= rules.keys() | {
             key for name in rules for key in rule_class(base, name).model_fields
         }
+    known |= set(screen.DESCRIBED)
     known |= {"state_row", *RELAPSES, *(row[0] for row in DESCRIBED.values())}
     for variables in [v for found in (trajectory, *others.values()) for v in found.values()]:
         known |= {name for key, v in variables.items() for name in (key, *v.dims)}

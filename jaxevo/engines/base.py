@@ -129,6 +129,7 @@ class Record(NamedTuple):
     concentration_every: float = 1 / 24
     max_classes: int = 64  # tracked one by one; the others are summed
     max_clones: int = 50
+    origins: bool = True  # `clones`: where every clone came from, and the cells at the end by clone
 
 
 class Problem(NamedTuple):

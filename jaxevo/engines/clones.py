@@ -102,7 +102,8 @@ class _Run:
         self.net = problem_network(problem)
         num_arms, num_patients = len(problem.arms), len(problem.models)
         tumors = num_arms * num_patients * len(self.replicates)
-        self.has_lineage = tumors * self.net.num_types * 2 * 20 <= LINEAGE_BYTES
+        lineage_bytes = tumors * self.net.num_types * 2 * 20
+        self.has_lineage = problem.record.origins and lineage_bytes <= LINEAGE_BYTES
         every = None if problem.visits is None else problem.visits.every
         self.when: Marks = marks(problem.record, problem.horizon, every)
         self.results: list[counted.Group] = []

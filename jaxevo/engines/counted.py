@@ -89,7 +89,9 @@ def trajectory(
             ),
         )  # fmt: skip
     root |= _clones(problem, len(replicates), net, groups)
-    found = {"": root, "state": _stacked([table.state() for table in tables], STATE)}
+    found = {"": root}
+    if problem.record.origins:
+        found["state"] = _stacked([table.state() for table in tables], STATE)
     has_lineage = groups[0].final.lineage is not None
     root["has_lineage"] = Variable(
         (), np.array(has_lineage), "1", "whether the origin of every clone was written down"

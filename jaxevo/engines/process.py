@@ -11,7 +11,6 @@ feedback has no table: `speeds_at` and `drift_at` evaluate it with the counts of
 """
 
 import functools
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -174,13 +173,17 @@ def planned(
     """
     net = problem_network(problem) if net is None else net
     chosen = range(len(problem.models)) if patients is None else patients
-    laws = [_Law.of(problem.models[patient], net) for patient in chosen]
+    models = [problem.models[patient] for patient in chosen]
+    laws = {id(model): _Law.of(model, net) for model in models}  # patients may share a model
     courses: dict = {}
     plans = []
-    for arm, law in itertools.product(range(len(problem.arms)), laws):
-        if should_stop():
-            raise Stopped
-        plans.append(_one(problem, law, arm, when, cut_at_doses, courses))
+    for arm in range(len(problem.arms)):
+        of_model = {}
+        for name, law in laws.items():
+            if should_stop():
+                raise Stopped
+            of_model[name] = _one(problem, law, arm, when, cut_at_doses, courses)
+        plans += [of_model[id(model)] for model in models]
     widths = np.max([np.diff(p.before) for p in plans], axis=0, initial=0)
     of_mark = np.concatenate([[0], np.cumsum(widths)]).astype(int)
     rows = max(p.num_rows for p in plans)
