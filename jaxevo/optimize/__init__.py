@@ -1,0 +1,1 @@
+"""Optimize: the schedule that minimizes relapse within what the body bears."""
