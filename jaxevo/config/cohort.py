@@ -108,7 +108,7 @@ def cohort(study: "Study") -> "Iterator[Study]":
         return
     shared = study.resolved() | {"arms": [UNTREATED]}  # all patients have the arms of the study
     del shared["patients"]
-    for table in ("trial", "screen"):
+    for table in ("trial", "screen", "optimize"):
         shared.pop(table, None)
     rows = _ranks(study) if patients.vary else itertools.repeat((), patients.count)
     for patient, row in enumerate(rows):

@@ -7,6 +7,7 @@ from jaxevo.config.arms import Arm
 from jaxevo.config.doses import Calendar
 from jaxevo.config.host import Host
 from jaxevo.config.immune import Immune
+from jaxevo.config.optimize import Optimize
 from jaxevo.config.screen import Screen
 from jaxevo.config.tables import (
     Drug,
@@ -42,6 +43,7 @@ class Draft(Table):
     host: Host | None = None
     trial: Trial | None = None
     screen: Screen | None = None
+    optimize: Optimize | None = None
     arms: list[Arm]
 
     @property

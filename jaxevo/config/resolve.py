@@ -8,6 +8,7 @@ import math
 from jaxevo.config import checks, growth
 from jaxevo.config.agents import resolve_screen
 from jaxevo.config.arms import SINGLE_LINE, Line
+from jaxevo.config.decisions import resolve_optimize
 from jaxevo.config.doses import Dosing
 from jaxevo.config.draft import ONE_SITE, Draft, site_names
 from jaxevo.config.sentences import dotted
@@ -30,6 +31,7 @@ def resolve(study: Draft) -> None:
     _resolve_sites(study)
     _resolve_start(study)
     _resolve_arms(study)
+    resolve_optimize(study)
     if study.trial is not None and study.trial.control is None:
         study.trial.control = study.arms[0].name
 

@@ -8,6 +8,7 @@ from pydantic import model_validator
 from jaxevo.config.agents import check_screen
 from jaxevo.config.checks import check
 from jaxevo.config.cohort import check_patients
+from jaxevo.config.decisions import check_optimize
 from jaxevo.config.draft import Draft
 from jaxevo.config.resolve import resolve
 
@@ -22,6 +23,7 @@ class Study(Draft):
     def _fits_together(self) -> "Study":
         check(self)
         check_screen(self)
+        check_optimize(self)
         resolve(self)
         check_patients(self)
         return self

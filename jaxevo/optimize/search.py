@@ -78,7 +78,14 @@ class State(NamedTuple):
     history: np.ndarray  # [chunk, what], see `HISTORY`
 
 
-HISTORY = ("stage", "best_value", "median_value", "worst_violation", "largest_slope", "num_converged")
+HISTORY = (
+    "stage",
+    "best_value",
+    "median_value",
+    "worst_violation",
+    "largest_slope",
+    "num_converged",
+)
 
 
 class Progress(NamedTuple):
@@ -472,6 +479,8 @@ def _loaded(path: Path, like: State) -> State:
         for a, b in zip(found, leaves, strict=True)
     )
     if not same:
-        raise ValueError(f"{path} holds the state of another search; remove it, or name another file")
+        raise ValueError(
+            f"{path} holds the state of another search; remove it, or name another file"
+        )
     state = jax.tree.unflatten(tree, [jnp.asarray(a) for a in found])
     return state._replace(history=np.asarray(state.history))
