@@ -39,15 +39,15 @@ def arm_of(study: Study, i: int, axes: Axes) -> Arm:
     rule = lambda table: None if table is None else made(table, names)  # noqa: E731
     return Arm(
         arm.name,
-        *_given(study, arm.doses, axes),
+        *given_of(study, arm.doses, axes),
         jumps=tuple(sorted(jumps, key=lambda jump: jump.day)),
-        lines=tuple(Line(line.name, *_given(study, line.doses, axes)) for line in arm.lines),
+        lines=tuple(Line(line.name, *given_of(study, line.doses, axes)) for line in arm.lines),
         policy=rule(arm.policy),
         safety=rule(arm.safety),
     )
 
 
-def _given(
+def given_of(
     study: Study, rows: list[Dosing], axes: Axes
 ) -> tuple[tuple[Dose, ...], tuple[Level, ...]]:
     """Single doses and levels of rows of a study."""
