@@ -37,7 +37,7 @@ CITATIONS = set(Table.model_fields)  # keys that every table takes
 COLUMNS = ["key", "unit", "default", "values", "meaning", "feeds"]
 STATIONS = (
     "schedule plasma delivery transport metabolism target signaling damage apoptosis "
-    "birth death mutation hierarchy switching migration sites"
+    "birth death immune mutation hierarchy switching migration sites"
 ).split()
 JOINTS = {"__init__", "course"}  # modules of drug/ and cell/ that join stations
 
@@ -280,6 +280,25 @@ def test_every_variable_of_the_other_engines_is_described(engine, others):
                 key: (" ".join(variable.dims), variable.units.replace("1", ""))
                 for key, variable in others[engine][name].items()
             }
+
+
+@pytest.mark.parametrize("engine", ["cells", *OTHERS])
+def test_what_immune_cells_add_to_a_trajectory_is_described(engine, others, folder):
+    """Two variables, in all engines that count the cells of a tumor along its course."""
+    text = (
+        SMALL
+        + "[immune]\ninflux_cells_per_day = 1\nloss_per_day = 1\nkill_per_day_per_effector = 0\n"
+    )
+    settings = ("record.snapshot_days=[]", "study.max_alterations=0")
+    text = text.replace("treat_at_cells = 100", "founders = 100")
+    found = jaxevo.simulate(study_of(folder, text, f"study.engine={engine}", *settings))[""]
+    grid = next(g for g in grids(STUDY) if g.heading == "With immune cells")
+    added = {
+        name: (" ".join(v.dims), v.units)
+        for name, v in found.items()
+        if name in ("effector_cells", "suppressor_cells")
+    }
+    assert added == ({} if engine == "extinction" else described(grid))
 
 
 def test_every_attribute_of_a_file_is_described(folder):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxevo.engines import counted
+from jaxevo.engines import counted, immunity
 from jaxevo.engines.arms import Decided, InAdvance, Part, joined
 from jaxevo.engines.base import Founder, Problem, Refused, Trajectory
 from jaxevo.engines.blocks import Grown, Whole, fetched, padded
@@ -212,8 +212,10 @@ class _Run:
             born = np.where(count > 0, 0.0, nan)
             lineage = Lineage(born, nan, np.full(count.shape, -1, np.int32))  # type: ignore[arg-type]
         # the extra variables start on day 0 and on the first day of growth alike
-        extra = np.stack([_first_extra(self.problem, p) for p in patients])
+        extra = np.stack([immunity.start(self.problem.models[p]) for p in patients])
         extra = np.repeat(extra, len(self.replicates), axis=0).T
+        if start is not None and start.immune is not None:
+            extra = start.immune.T
         whole = Whole(
             count, extra, np.zeros(num, int), zeros, zeros, zeros, zeros, np.ones(num, int), lineage
         )
@@ -294,12 +296,6 @@ class _Run:
         final, recorder, watched = joined(parts, num_arms, each)
         marked = min(part.marked for part in parts)
         return counted.Group(patients, grown, final, recorder, marked, watched)
-
-
-def _first_extra(problem: Problem, patient: int) -> np.ndarray:
-    """The extra variables of a custom law at the start."""
-    custom = problem.models[patient].custom
-    return np.zeros(0) if custom is None else np.asarray(custom.start, float)
 
 
 def _course(

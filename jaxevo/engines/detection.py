@@ -86,14 +86,15 @@ def check(problem: Problem) -> None:
     """Refuse what has no limit law.
 
     Raises:
-        Refused: crowding, feedback or immigration during growth.
+        Refused: crowding, immunity, feedback or immigration during growth.
     """
-    if problem.model.sites.crowding != "none" or (
-        problem.model.custom is not None and problem.model.custom.has_feedback
-    ):
+    model = problem.model
+    has_feedback = model.custom is not None and model.custom.has_feedback
+    if model.sites.crowding != "none" or has_feedback or model.immune is not None:
         raise Refused(
             "extinction follows a tumor to the size at which it is treated only where its bulk grows "
-            "exponentially, without crowding or feedback; use clones or cells, or start at day 0"
+            "exponentially, without crowding, immunity or feedback; use clones or cells, or start at "
+            "day 0"
         )
     if problem.immigration:
         raise Refused(
