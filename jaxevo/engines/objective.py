@@ -4,6 +4,12 @@ The chain from an amount to ln P(no relapse) is the same as that of `extinction.
 table between: schedule -> concentrations (`drug.course`) -> rates of every type (`network`) -> p
 (`backward`) -> ln P. Times stay, amounts and levels move. All of it is differentiable in reverse mode.
 
+    objective    ln P(no relapse by the horizon)
+    free_days    mean days without relapse up to the horizon: P(no relapse) at Gauss's nodes, one
+                 backward solve for each in one batch
+    burden       ln of the expected cells at the horizon (`flow`), also where rates depend on counts
+    blood        concentrations in blood, for the marrow
+
 Steps of the solver are chosen once, for the amounts of the arm, for none, and for some multiples. Where
 amounts are so different that the series no longer reaches over a step, the value is NaN: make the
 objective anew from there.
@@ -25,7 +31,7 @@ from jaxevo.drug.schedule import RESOLUTION
 from jaxevo.engines import backward, detection, extinction, flow
 from jaxevo.engines.backward import Kind, Steps
 from jaxevo.engines.base import Arm, Problem, Refused
-from jaxevo.engines.grid import marks
+from jaxevo.engines.grid import arm_inputs, marks, multiples
 from jaxevo.engines.network import Speeds, speeds
 from jaxevo.engines.process import Process, planned
 from jaxevo.engines.series import Offspring
@@ -35,11 +41,13 @@ from jaxevo.state import Array
 PROBES = (0.0, 1.0, 2.0, 8.0)  # multiples of the arm's amounts for which steps are chosen
 TOLERANCE = 1e-10  # of the last Taylor term
 ALARM = 1e-6  # a last term larger than this makes the value NaN
+HORIZONS = 24  # of the mean days without relapse
+MORE_STEPS = 1.5  # that a course may take than with the amounts that were tried
 FIELDS = ("gut_dose", "blood_dose", "infusion_rate", "level")
 
 
 class Objective(NamedTuple):
-    """ln P(no relapse by the horizon) as a function of the amounts [entry]; call under x64."""
+    """A number as a function of the amounts [entry] of an arm; call under x64."""
 
     value: Callable[[Float[Array, " entry"]], Float[Array, ""]]
     start: Float[np.ndarray, " entry"]  # doses (mg), then levels (uM), in the order of the arm
@@ -63,21 +71,45 @@ class _Dosing(NamedTuple):
         return tuple(empty.at[self.field, self.interval, self.drug].add(added))
 
 
-def objective(problem: Problem, arm: int = 0, patient: int = 0) -> Objective:
-    """Relapse of one arm of one patient as a function of its doses and levels.
+def objective(
+    problem: Problem, arm: int = 0, patient: int = 0, probes: tuple[float, ...] = PROBES
+) -> Objective:
+    """ln P(no relapse by the horizon) of one arm of one patient.
+
+    Args:
+        problem: the study.
+        arm, patient: which.
+        probes: multiples of the arm's amounts for which steps are chosen.
 
     Raises:
         Refused: rates depend on the number of cells; or what `detection` refuses.
     """
+    return _of_relapse(problem, arm, patient, probes, np.zeros(0))
+
+
+def free_days(
+    problem: Problem, arm: int = 0, patient: int = 0, probes: tuple[float, ...] = PROBES
+) -> Objective:
+    """Mean days without relapse up to the horizon; the same arguments, the same refusals."""
+    x, w = np.polynomial.legendre.leggauss(HORIZONS)
+    first = problem.relapse.assessed_from if problem.relapse.kind == "first_passage" else 0.0
+    first = min(first, problem.horizon)
+    length = problem.horizon - first
+    days = first + length * (1 + x) / 2
+    found = _of_relapse(problem, arm, patient, probes, days)
+    walk = found.value.__self__  # type: ignore[attr-defined]
+
+    def value(amounts):
+        none = jnp.exp(walk.values(amounts, days))
+        return first + jnp.asarray(length * w / 2) @ none
+
+    return found._replace(value=value)
+
+
+def _of_relapse(problem, arm, patient, probes, cuts) -> Objective:
     given, model = problem.arms[arm], problem.models[patient]
-    single = problem._replace(
-        arms=(given,), record=problem.record._replace(every=problem.horizon, snapshot_days=())
-    )
     with jax.enable_x64(True):
-        when = marks(single.record, problem.horizon)
-        chosen = range(patient, patient + 1)
-        _, stacked = planned(single, when, cut_at_doses=True, patients=chosen)
-        process: Process = jax.tree.map(lambda x: x[0], stacked)
+        process = _process(problem, given, patient)
         if not flow.is_linear(process):
             raise Refused(
                 "the objective needs rates that do not depend on the number of cells: crowding none, "
@@ -85,50 +117,157 @@ def objective(problem: Problem, arm: int = 0, patient: int = 0) -> Objective:
             )
         start = extinction.start_of(problem, patient, process.net)
         rows = jax.jit(_rows(process, model, given))
-        doses = [dose.amount_mg for dose in given.doses]
-        amounts = np.array([*doses, *(level.level_um for level in given.levels)], float)
-        walk = _Walk.of(problem, process, rows, start, amounts)
-    days = [dose.day for dose in given.doses] + [level.start for level in given.levels]
-    drugs = [entry.drug for entry in (*given.doses, *given.levels)]
-    return Objective(walk.value, amounts, np.array(days, float), np.array(drugs, int))
+        tried = [_amounts(given) * factor for factor in probes]
+        walk = _Walk.of(problem, process, rows, start, tried, cuts)
+    return _as_objective(walk.value, given)
+
+
+def burden(
+    problem: Problem, arm: int = 0, patient: int = 0, probes: tuple[float, ...] = PROBES
+) -> Objective:
+    """ln of the expected cells at the horizon, from the founders at day 0; the same arguments.
+
+    Raises:
+        Refused: the tumor is treated at a size.
+    """
+    if problem.treat_at_cells is not None:
+        raise Refused(
+            "the expected burden is followed from day 0; leave out treat_at_cells, or give founders "
+            "that are the tumor at that size"
+        )
+    given, model = problem.arms[arm], problem.models[patient]
+    with jax.enable_x64(True):
+        process = _process(problem, given, patient)
+        start = extinction.start_of(problem, patient, process.net)
+        count = jnp.asarray(start.count)
+        sites = _Sites.of(process, model, given)
+        each = jnp.arange(len(np.asarray(process.start)))
+
+        def followed(amounts) -> Process:
+            """The same law with these amounts."""
+            site = sites.concentration(amounts)
+            if process.has_feedback:
+                parts = {"concentration": site, "speeds": None}
+            else:
+                found = jax.vmap(partial(sites.speeds, process))(site, jnp.asarray(sites.days))
+                parts = {"concentration": None, "speeds": found}
+            names = ("net", "model", "traits", "start", "duration", "kept", "immigration")
+            same = {name: getattr(process, name) for name in names}
+            return Process(**same, which=each, still_below=process.still_below, **parts)
+
+        taken = jax.jit(lambda amounts: flow.course(followed(amounts), count).steps)
+        tried = [taken(jnp.asarray(_amounts(given) * factor)) for factor in probes]
+        most = int(np.ceil(MORE_STEPS * np.max([np.asarray(steps) for steps in tried]))) + 2
+
+        def value(amounts):
+            along = flow.course(followed(amounts), count, most=most)
+            return jnp.log(jnp.sum(along.count[-1]))
+
+    return _as_objective(value, given)
+
+
+class Blood(NamedTuple):
+    """Free concentrations in blood as a function of the amounts; call under x64."""
+
+    level: Callable[[Float[Array, " entry"]], Float[Array, "interval node drug"]]  # uM
+    duration: Float[np.ndarray, " interval"]  # days
+    start: Float[np.ndarray, " interval"]  # day
+
+
+def blood(problem: Problem, arm: int = 0, patient: int = 0) -> Blood:
+    """Concentrations at the nodes of `drug.course`, in intervals cut at syncs and doses.
+
+    They are linear in the amounts, since what a barrier does to a site does not reach the blood.
+    """
+    given, model = problem.arms[arm], problem.models[patient]
+    edges = arm_inputs(model, given, multiples(problem.sync, problem.horizon)).edges
+    parts = model.molar_mass, model.bioavailability, model.body_surface
+    dosing = _dosing(given, edges, *map(np.asarray, parts))
+    length = np.diff(edges)
+    lengths, which = np.unique(np.round(length, courses.LENGTH_DIGITS), return_inverse=True)
+    times = np.append(NODES, 1.0) * lengths[:, None]
+    num_drugs = len(model.names.drugs)
+
+    def level(amounts):
+        inputs = dosing.inputs(amounts, len(length), num_drugs)
+        parts = model.plasma, model.delivery, model.cellular.transport
+        return courses._steady_course(*parts, inputs, jnp.asarray(times), jnp.asarray(which))[0]
+
+    return Blood(level, length, edges[:-1])
+
+
+def _process(problem: Problem, given: Arm, patient: int) -> Process:
+    """The law of one arm for one patient, without marks."""
+    single = problem._replace(
+        arms=(given,), record=problem.record._replace(every=problem.horizon, snapshot_days=())
+    )
+    when = marks(single.record, problem.horizon)
+    chosen = range(patient, patient + 1)
+    _, stacked = planned(single, when, cut_at_doses=True, patients=chosen)
+    return jax.tree.map(lambda x: x[0], stacked)
+
+
+def _amounts(arm: Arm) -> Float[np.ndarray, " entry"]:
+    doses = [dose.amount_mg for dose in arm.doses]
+    return np.array([*doses, *(level.level_um for level in arm.levels)], float)
+
+
+def _as_objective(value, arm: Arm) -> Objective:
+    days = [dose.day for dose in arm.doses] + [level.start for level in arm.levels]
+    drugs = [entry.drug for entry in (*arm.doses, *arm.levels)]
+    return Objective(value, _amounts(arm), np.array(days, float), np.array(drugs, int))
 
 
 # --- from amounts to rates -------------------------------------------------------------------------
 
 
+class _Sites(NamedTuple):
+    """Concentrations at the sites in every interval as a function of the amounts."""
+
+    concentration: Callable[[Array], Array]  # -> [interval, node, site, drug]
+    days: np.ndarray  # [interval, node]
+    weights: np.ndarray  # [node]
+
+    @classmethod
+    def of(cls, process: Process, model: Model, arm: Arm) -> "_Sites":
+        start, length = np.asarray(process.start), np.asarray(process.duration)
+        edges = np.append(start, start[-1] + length[-1])
+        parts = model.molar_mass, model.bioavailability, model.body_surface
+        dosing = _dosing(arm, edges, *map(np.asarray, parts))
+        num_intervals, num_drugs = len(start), len(model.names.drugs)
+        is_direct = _is_direct(model, arm)
+        is_constant = is_direct and model.custom is None  # a custom law may read the day
+        nodes, weights = (np.full(1, 0.5), np.ones(1)) if is_constant else (NODES, WEIGHTS)
+        pieces = length[:, None] * np.diff(np.concatenate([[0.0], NODES, [1.0]]))
+
+        def concentration(amounts):
+            inputs = dosing.inputs(amounts, num_intervals, num_drugs)
+            if not num_drugs:
+                return jnp.zeros((num_intervals, len(nodes), len(model.names.sites), 0))
+            if is_direct:
+                site = jax.vmap(partial(_at_once, model))(inputs[-1])
+                return jnp.repeat(site[:, None], len(nodes), axis=1)
+            parts = model.plasma, model.delivery, model.cellular.transport
+            return courses._course(*parts, inputs, jnp.asarray(pieces))[1]
+
+        return cls(concentration, start[:, None] + length[:, None] * nodes, weights)
+
+    def speeds(self, process: Process, site, day) -> Speeds:
+        """Rates of every type at the concentrations of one interval."""
+        return speeds(
+            process.model, process.net, process.traits, site, jnp.asarray(self.weights), day
+        )
+
+
 def _rows(process: Process, model: Model, arm: Arm) -> Callable[..., tuple[Offspring, Array]]:
     """The offspring and the largest rate in every interval as functions of the amounts."""
-    start, length = np.asarray(process.start), np.asarray(process.duration)
-    edges = np.append(start, start[-1] + length[-1])
-    parts = model.molar_mass, model.bioavailability, model.body_surface
-    dosing = _dosing(arm, edges, *map(np.asarray, parts))
-    num_intervals, num_drugs = len(start), len(model.names.drugs)
-    is_direct = _is_direct(model, arm)
-    is_constant = is_direct and model.custom is None  # a custom law may read the day
-    nodes, weights = (np.full(1, 0.5), np.ones(1)) if is_constant else (NODES, WEIGHTS)
-    days = start[:, None] + length[:, None] * nodes
-    pieces = length[:, None] * np.diff(np.concatenate([[0.0], NODES, [1.0]]))
-
-    def concentration(inputs):
-        if not num_drugs:
-            return jnp.zeros((num_intervals, len(nodes), len(model.names.sites), 0))
-        if is_direct:
-            site = jax.vmap(partial(_at_once, model))(inputs[-1])
-            return jnp.repeat(site[:, None], len(nodes), axis=1)
-        parts = model.plasma, model.delivery, model.cellular.transport
-        return courses._course(*parts, inputs, jnp.asarray(pieces))[1]
+    sites = _Sites.of(process, model, arm)
 
     def row(site, day):
-        found: Speeds = speeds(
-            process.model, process.net, process.traits, site, jnp.asarray(weights), day
-        )
+        found = sites.speeds(process, site, day)
         return backward.offspring(process.net, found), backward.largest_rate(process.net, found)
 
-    def rows(amounts):
-        site = concentration(dosing.inputs(amounts, num_intervals, num_drugs))
-        return jax.vmap(row)(site, jnp.asarray(days))
-
-    return rows
+    return lambda amounts: jax.vmap(row)(sites.concentration(amounts), jnp.asarray(sites.days))
 
 
 def _dosing(arm: Arm, edges: np.ndarray, molar_mass, bioavailability, surface) -> _Dosing:
@@ -182,40 +321,63 @@ class _Walk(NamedTuple):
     start: extinction.Start
 
     @classmethod
-    def of(cls, problem: Problem, process: Process, rows, start, amounts: np.ndarray) -> "_Walk":
-        """Steps that suit the amounts and some multiples of them."""
+    def of(
+        cls, problem: Problem, process: Process, rows, start, tried: list[np.ndarray], cuts
+    ) -> "_Walk":
+        """Steps that suit all amounts that are tried, and end at the cuts."""
         kind, relapse = Kind.of(process.net), problem.relapse
         last = extinction.last_chance(relapse, process.net)
         begin, length = np.asarray(process.start), np.asarray(process.duration)
         of_cell = jnp.asarray(extinction.hazard(relapse))
-        probes = [amounts * factor for factor in PROBES]
         counts = np.max(
             [
                 np.asarray(
                     _step_counts(kind, *rows(x), jnp.asarray(length), jnp.asarray(last), of_cell)
                 )
-                for x in map(jnp.asarray, probes)
+                for x in map(jnp.asarray, tried)
             ],
             axis=0,
         )
         each = np.arange(len(begin))[:, None]
-        mesh = extinction.mesh(begin, length, each, counts / length, relapse, np.zeros(0), 1.0)
+        mesh = extinction.mesh(begin, length, each, counts / length, relapse, cuts, 1.0)
         steps = extinction.steps_of(mesh, np.asarray(process.kept), relapse)
         walk = cls(kind, rows, steps, np.zeros(0), last, np.asarray(process.immigration), start)
         if start.grown is None:
             return walk
-        p = jax.jit(walk._chance)(jnp.asarray(amounts)).p
-        return walk._replace(growth_steps=detection.durations(start.grown, np.asarray(p)))
+        p = [np.asarray(jax.jit(walk._chance)(jnp.asarray(x)).p) for x in tried]
+        return walk._replace(growth_steps=detection.durations(start.grown, np.max(p, axis=0)))
 
     def _chance(self, amounts) -> backward.Chance:
         law, _ = self.rows(amounts)
+        return self._solved(law, self.steps)
+
+    def _solved(self, law, steps: Steps) -> backward.Chance:
         return backward.chance(
-            self.kind, law, self.steps, jnp.asarray(self.last), jnp.asarray(self.immigration)
+            self.kind, law, steps, jnp.asarray(self.last), jnp.asarray(self.immigration)
         )
 
     def value(self, amounts: Float[Array, " entry"]) -> Float[Array, ""]:
         """ln P(no relapse by the horizon)."""
-        chance, worst = self._chance(amounts), jnp.zeros(())
+        return self._log_none(self._chance(amounts))
+
+    def values(
+        self, amounts: Float[Array, " entry"], days: np.ndarray
+    ) -> Float[Array, " horizon"]:
+        """The same by several days, which must be ends of steps; later steps do nothing."""
+        law, _ = self.rows(amounts)
+        before = self.steps.end[None] <= days[:, None] + 1e-9
+        duration = jnp.asarray(np.where(before, self.steps.duration, 0.0))
+        kept = jnp.asarray(np.where(before[..., None], self.steps.kept, 1.0))
+
+        def one(duration, kept):
+            return self._log_none(
+                self._solved(law, self.steps._replace(duration=duration, kept=kept))
+            )
+
+        return jax.vmap(one)(duration, kept)
+
+    def _log_none(self, chance: backward.Chance) -> Float[Array, ""]:
+        worst = jnp.zeros(())
         if self.start.grown is None:
             count = jnp.asarray(self.start.count)
             possible = jnp.where(count > 0, jnp.minimum(chance.p, 1.0), 0.0)

@@ -75,17 +75,9 @@ class State(NamedTuple):
     stage: Int[Array, ""]
     count: Int[Array, ""]  # chunks of this stage
     leap: Int[Array, ""]  # rounds of leaps
-    history: np.ndarray  # [chunk, what], see `HISTORY`
 
 
-HISTORY = (
-    "stage",
-    "best_value",
-    "median_value",
-    "worst_violation",
-    "largest_slope",
-    "num_converged",
-)
+HISTORY = ("stage", "best_value", "median_value", "worst_violation", "largest_slope", "num_converged")
 
 
 class Progress(NamedTuple):
@@ -322,21 +314,21 @@ def search(
             settings,
         )
         state = _begin(task, jnp.asarray(places))
+        history = np.zeros((0, len(HISTORY)))
         if saved is not None and saved.exists():
-            state = _loaded(saved, state)
+            state, history = _loaded(saved, state)
         while int(state.stage) != DONE:
             state, summary = _chunk(task, state, int(state.stage))
-            state = state._replace(history=np.concatenate([state.history, summary[None]]))
-            state = _next_stage(task, state)
+            history = np.concatenate([history, np.asarray(summary)[None]])
+            state = _next_stage(task, state, history[:, 1])
             if saved is not None:
-                _save(saved, state)
+                _save(saved, state, history)
             if progress is not None:
-                number = len(state.history)
                 name = ("descent", "polish")[int(summary[0])]
-                progress(Progress(name, number, float(summary[1]), int(summary[5])))
+                progress(Progress(name, len(history), float(summary[1]), int(summary[5])))
             if should_stop():
                 break
-        return _found(task, pattern, limits, state)
+        return _found(task, pattern, limits, state, history)
 
 
 def _starts(pattern: Pattern, starts, num_random: int, seed: int) -> np.ndarray:
@@ -374,11 +366,10 @@ def _begin(task: _Task, units) -> State:
         stage=jnp.int32(DESCENT if task.settings.descent_steps else POLISH),
         count=jnp.int32(0),
         leap=jnp.int32(0),
-        history=np.zeros((0, len(HISTORY))),
     )
 
 
-def _next_stage(task: _Task, state: State) -> State:
+def _next_stage(task: _Task, state: State, best: np.ndarray) -> State:
     """From descent to polish, from polish to the leaps, until nothing is gained."""
     settings, count = task.settings, int(state.count)
     if int(state.stage) == DESCENT:
@@ -388,6 +379,9 @@ def _next_stage(task: _Task, state: State) -> State:
     if not bool(jnp.all(state.is_there)) and count < settings.polish_chunks:
         return state
     is_last = int(state.leap) >= settings.leaps or not bool(jnp.isfinite(state.best_value))
+    if int(state.leap) and not is_last:  # was the last round worth it?
+        before = float(best[-count - 1])
+        is_last = float(best[-1]) > before - 1e-6 * max(1.0, abs(before))
     return state._replace(stage=jnp.int32(DONE)) if is_last else _leapt(task, state)
 
 
@@ -396,7 +390,7 @@ def _leapt(task: _Task, state: State) -> State:
     level, gain = map(np.asarray, _leaps(task, state.best, state.best_multiplier))
     order = np.argsort(-gain, kind="stable")
     order = order[gain[order] > 10 * task.settings.tolerance]
-    if not len(order) or not _gained(state):
+    if not len(order):
         return state._replace(stage=jnp.int32(DONE))
     num = len(state.unit)
     units = np.tile(np.asarray(state.best), (num, 1))
@@ -413,15 +407,7 @@ def _leapt(task: _Task, state: State) -> State:
     )  # fmt: skip
 
 
-def _gained(state: State) -> bool:
-    """Whether the last round of leaps was worth it."""
-    if int(state.leap) == 0:
-        return True
-    last = state.history[: -int(state.count), 1]
-    return float(state.best_value) < last[-1] - 1e-6 * max(1.0, abs(last[-1]))
-
-
-def _found(task: _Task, pattern: Pattern, limits, state: State) -> Found:
+def _found(task: _Task, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
     """The best of all, drawn back until every limit holds."""
     units, values, holds = map(
         np.asarray, _drawn_back(task, jnp.concatenate([state.best[None], state.unit]))
@@ -448,7 +434,7 @@ def _found(task: _Task, pattern: Pattern, limits, state: State) -> Found:
         is_feasible=bool(holds[chosen]),
         is_converged=bool(holds[chosen] and is_there and int(state.stage) == DONE),
         gradient_norm=scale * float(slope),
-        history={name: state.history[:, k] for k, name in enumerate(HISTORY)},
+        history={name: history[:, k] for k, name in enumerate(HISTORY)},
         starts={
             "value": values[1:], "is_feasible": holds[1:],
             "is_converged": np.asarray(state.is_there), "variables": variables[1:],
@@ -459,28 +445,23 @@ def _found(task: _Task, pattern: Pattern, limits, state: State) -> Found:
 # --- states on disk --------------------------------------------------------------------------------
 
 
-def _save(path: Path, state: State) -> None:
+def _save(path: Path, state: State, history: np.ndarray) -> None:
     """All leaves, whole or not at all."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
     part = path.with_suffix(".tmp")
     with part.open("wb") as file:
-        np.savez(file, *leaves)
+        np.savez(file, *map(np.asarray, jax.tree.leaves(state)), history=history)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
 
 
-def _loaded(path: Path, like: State) -> State:
+def _loaded(path: Path, like: State) -> tuple[State, np.ndarray]:
     leaves, tree = jax.tree.flatten(like)
     with np.load(path) as file:
-        found = [file[f"arr_{k}"] for k in range(len(file.files))]
-    same = len(found) == len(leaves) and all(
-        a.shape[1:] == np.shape(b)[1:] and (a.shape == np.shape(b) or a.shape[-1] == len(HISTORY))
-        for a, b in zip(found, leaves, strict=True)
-    )
-    if not same:
+        history = file["history"]
+        found = [file[f"arr_{k}"] for k in range(len(file.files) - 1)]
+    if [a.shape for a in found] != [np.shape(b) for b in leaves]:
         raise ValueError(
             f"{path} holds the state of another search; remove it, or name another file"
         )
-    state = jax.tree.unflatten(tree, [jnp.asarray(a) for a in found])
-    return state._replace(history=np.asarray(state.history))
+    return jax.tree.unflatten(tree, [jnp.asarray(a) for a in found]), history
