@@ -103,7 +103,8 @@ class Optimize(Table):
     compare: list[Text] | None = None  # resolved: all arms
     tumors: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1000
     tumors_of_cells: Annotated[int, BeforeValidator(Integer(1, 1_000_000))] | None = None
-    robust_cv: Annotated[float, BeforeValidator(Number(at_least=0.0, at_most=2.0))] = 0.3
+    robust_cv: Annotated[float, BeforeValidator(Number(above=0.0, at_most=2.0))] = 0.3
+    robust_patients: Annotated[int, BeforeValidator(Integer(0, 10_000))] = 50
 
     @model_validator(mode="after")
     def _resolve(self) -> "Optimize":

@@ -24,8 +24,8 @@ from jaxevo.trial import Followed, TrialPlan
 UNSEEN = 0x5EED_0F_7E57  # the seed of a verdict is that of the study plus this
 LARGEST_SEED = 2**63
 BETWEEN_SCANS = 28.0  # days, where the study has no visits
+HOPELESS = 10**14  # cells; a tumor of this size is a relapse, and not followed further
 FINE = 1.0  # days between records of a burden that is integrated
-ROBUST_PATIENTS = 100
 SPARED = 1.02  # births of a patient stay above this times deaths
 
 Shown = Callable[[str, float], None]
@@ -75,7 +75,7 @@ def verdict(
     }  # fmt: skip
     if pairing == "independent" and num > 1:
         whole["patients"]["count"] = num * len(study.arms)
-    whole["tumor"].pop("stop_at_cells", None)
+    whole["tumor"]["stop_at_cells"] = HOPELESS
     problem = seen(type(study).model_validate(whole).problem())
     plan = _plan(study, num, pairing)
     found: list[np.ndarray] = []
@@ -89,7 +89,9 @@ def verdict(
         return trajectory
 
     run = trial.follow(problem, plan, pairing, simulate, patients_per_block=num)
-    predicted, notes = _predicted(problem, num, pairing, show, options["should_stop"])
+    predicted, notes = _predicted(
+        problem._replace(stop_at_cells=None), num, pairing, show, options["should_stop"]
+    )
     chance = np.concatenate(found, axis=0)
     return Verdict(problem, plan, engine, chance, predicted, notes, run)
 
@@ -161,7 +163,7 @@ def _own_patients(problem: Problem, arm: Arm, a: int, num: int, pairing: str) ->
 # --- patients whose numbers are off ----------------------------------------------------------------
 
 
-def off_by(study: Study, cv: float) -> Study:
+def off_by(study: Study, cv: float, count: int) -> Study:
     """The same for patients whose births, deaths by drugs, affinities and clearances are off.
 
     Each is multiplied by a log-normal factor with median 1; what varies in the study already stays.
@@ -183,6 +185,6 @@ def off_by(study: Study, cv: float) -> Study:
     if whole["patients"].get("values"):
         vary = {key: x for key, x in vary.items() if key not in whole["patients"]["values"]}
     else:
-        whole["patients"]["count"] = ROBUST_PATIENTS
+        whole["patients"]["count"] = count
     whole["patients"]["vary"] = vary | own
     return type(study).model_validate(whole)

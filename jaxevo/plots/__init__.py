@@ -1,19 +1,21 @@
-"""Pictures of a trajectory, each from the named arrays alone, of a trial and of a screen.
+"""Pictures of a trajectory, each from the named arrays alone, of a trial, a screen and a schedule.
 
 The only door to matplotlib.
 """
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from jaxevo.engines.base import Trajectory
-from jaxevo.plots import data, figures, screens, trials
+from jaxevo.plots import data, figures, schedules, screens, trials
 from jaxevo.trial import Followed, TrialReport
 
 __all__ = [
     "draw_all",
+    "draw_schedule",
     "draw_screen",
     "draw_trial",
     "plot_burden",
@@ -61,6 +63,17 @@ def draw_screen(arrays: Trajectory, folder: Path, title: str = "") -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, draw in screens.pictures(arrays).items():
+        paths.append(folder / f"{name}.png")
+        with figures.own_style():
+            draw(title).savefig(paths[-1], format="png")
+    return paths
+
+
+def draw_schedule(report: dict[str, Any], folder: Path, title: str = "") -> list[Path]:
+    """Draw the pictures of a schedule search into a folder, made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in schedules.pictures(report).items():
         paths.append(folder / f"{name}.png")
         with figures.own_style():
             draw(title).savefig(paths[-1], format="png")

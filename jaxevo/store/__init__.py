@@ -3,8 +3,10 @@
 from jaxevo.store.files import StoreError
 from jaxevo.store.provenance import provenance
 from jaxevo.store.trajectory import (
+    read_schedule,
     read_screen,
     read_trajectory,
+    write_schedule,
     write_screen,
     write_trajectory,
 )
@@ -12,8 +14,10 @@ from jaxevo.store.trajectory import (
 __all__ = [
     "StoreError",
     "provenance",
+    "read_schedule",
     "read_screen",
     "read_trajectory",
+    "write_schedule",
     "write_screen",
     "write_trajectory",
 ]

@@ -57,6 +57,13 @@ def write_screen(path: Path | str, arrays: Trajectory, attributes: Mapping[str, 
     _write("screen", path, arrays, attributes)
 
 
+def write_schedule(
+    path: Path | str, arrays: Trajectory, attributes: Mapping[str, Attribute]
+) -> None:
+    """Write a new file of a schedule search, likewise."""
+    _write("schedule", path, arrays, attributes)
+
+
 def read_trajectory(path: Path | str) -> tuple[Trajectory, dict[str, Attribute]]:
     """Read a trajectory file back, bit for bit, with the attributes it was written with.
 
@@ -69,6 +76,11 @@ def read_trajectory(path: Path | str) -> tuple[Trajectory, dict[str, Attribute]]
 def read_screen(path: Path | str) -> tuple[Trajectory, dict[str, Attribute]]:
     """Read a file of a screen back, likewise."""
     return _read("screen", Path(path))
+
+
+def read_schedule(path: Path | str) -> tuple[Trajectory, dict[str, Attribute]]:
+    """Read a file of a schedule search back, likewise."""
+    return _read("schedule", Path(path))
 
 
 def _write(

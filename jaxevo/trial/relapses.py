@@ -7,8 +7,8 @@ day of assessment:
     detection       1 - e^{-Z(T)/N}
     first_passage   1 - e^{-integral from a to T of (r/N) Z dt}
 
-The mean over tumors estimates the probability of relapse without bias. A tumor that ran out of room is a
-relapse. Between records Z is taken as exponential, and as linear where it is 0 at one of them.
+The mean over tumors estimates the probability of relapse without bias. A tumor that ran out of room, or
+that was stopped at a size, is a relapse. Between records Z is taken as exponential, and as linear where it is 0 at one of them.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from jaxevo.engines.tumors import INTERRUPTED, OUT_OF_ROOM, STOPPED
 
 
 def chances(problem: Problem, found: Trajectory) -> Float[np.ndarray, "arm patient replicate"]:
-    """The chance of every tumor; NaN for one that was interrupted, or stopped at a size."""
+    """The chance of every tumor; NaN for one that was interrupted."""
     root = {name: variable.data for name, variable in found[""].items()}
     burden = np.maximum(np.asarray(root["burden"], float), 0.0)
     status = root.get("status", np.zeros(burden.shape[:3], int))
@@ -32,8 +32,8 @@ def chances(problem: Problem, found: Trajectory) -> Float[np.ndarray, "arm patie
     else:
         cell_days = exposure(relapse, np.asarray(root["time"], float), burden)
         chance = -np.expm1(-relapse.detection_rate / relapse.detection_cells * cell_days)
-    chance = np.where(status == OUT_OF_ROOM, 1.0, chance)
-    return np.where(np.isin(status, (INTERRUPTED, STOPPED)), np.nan, chance)
+    chance = np.where(np.isin(status, (OUT_OF_ROOM, STOPPED)), 1.0, chance)
+    return np.where(status == INTERRUPTED, np.nan, chance)
 
 
 def exposure(

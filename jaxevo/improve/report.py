@@ -1,0 +1,149 @@
+"""Report: what a search found and what came of it, as a table of plain numbers and text for JSON."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxevo import trial
+from jaxevo.config import Study
+from jaxevo.config.decisions import variables
+from jaxevo.engines.base import Problem
+from jaxevo.improve.schedules import beyond
+from jaxevo.improve.verdict import Verdict
+from jaxevo.optimize.search import Found
+
+OF_OBJECTIVE = {
+    "relapse": "ln of the odds of relapse",
+    "relapse_free_days": "minus the mean days without relapse",
+    "burden": "ln of the expected cells at the horizon",
+}
+OF_OVER = {
+    "patient": "of the study's own patient",
+    "mean": "mean of the patients",
+    "worst": "mean of the worst patients",
+}
+OF_ARM = ("response", "progression", "relapse", "cure", "toxicity", "dose")
+
+
+def of_search(study: Study, found: Found) -> dict[str, Any]:
+    """What the search says of itself."""
+    table = study.optimize
+    if table is None or table.over is None:
+        raise TypeError("a study must be resolved before it is told of")
+    limits = {
+        name: {
+            "is_kept": bool((slack >= 0).all()),
+            "least_slack": _number(slack.min(initial=math.inf)),
+            "slack": [_number(x) for x in slack],
+            "multiplier": [_number(x) for x in found.multiplier[name]],
+        }
+        for name, slack in found.slack.items()
+    }
+    starts = found.starts
+    told = {
+        "objective": f"{OF_OBJECTIVE[table.objective]}, {OF_OVER[table.over]}",
+        "value": _number(found.value),
+        "is_feasible": found.is_feasible,
+        "is_converged": found.is_converged,
+        "gradient_norm": _number(found.gradient_norm),
+        "limits": limits,
+        "starts": {
+            "value": [_number(x) for x in starts["value"]],
+            "is_converged": [bool(x) for x in starts["is_converged"]],
+        },
+    }
+    history = {k: [_number(x) for x in np.asarray(column)] for k, column in found.history.items()}
+    return told | {"history": history}
+
+
+def of_schedule(study: Study, amounts: np.ndarray) -> list[dict[str, Any]]:
+    """Every decision with its amount."""
+    choices = {} if study.optimize is None else study.optimize.drugs
+    return [
+        {
+            "drug": v.drug,
+            "cycle": v.cycle,
+            "from_day": v.first,
+            "until_day": min(v.last, v.first + choices[v.drug].cycle_days),
+            "most": choices[v.drug].most,
+            "level_um" if choices[v.drug].max_um is not None else "amount_mg": float(x),
+        }
+        for v, x in zip(variables(study), amounts, strict=False)
+    ]
+
+
+def of_trial(judged: Verdict) -> dict[str, Any]:
+    """The only run of the trial that the arms were in."""
+    problem, plan = judged.problem, judged.plan
+    return trial.report(problem, plan, {plan.pairing: judged.run})["runs"][plan.pairing]
+
+
+def of_arms(judged: Verdict, whole: dict[str, Any]) -> dict[str, Any]:
+    """Predicted and observed relapse of every arm, with what a trial tells of it."""
+    found = {}
+    for a, arm in enumerate(judged.problem.arms):
+        own = whole["arms"][arm.name]
+        row = of_relapse(judged, a) | {key: own[key] for key in OF_ARM}
+        row["progression"] = {k: x for k, x in own["progression"].items() if k != "curve"}
+        found[arm.name] = row | {"against_control": whole["against_control"].get(arm.name)}
+    return found
+
+
+def of_relapse(judged: Verdict, a: int) -> dict[str, Any]:
+    """Predicted and observed relapse of one arm."""
+    share = trial.observed(judged.chance[a])
+    predicted = judged.predicted[a].mean()
+    row = {
+        "predicted_relapse_probability": _number(predicted),
+        "observed_relapse_probability": _number(share.value),
+        "observed_low": float(share.low),
+        "observed_high": float(share.high),
+        "tumors": int((~np.isnan(judged.chance[a])).sum()),
+    }
+    if math.isfinite(predicted):
+        row["is_predicted_inside"] = bool(share.low <= predicted <= share.high)
+    note = judged.notes.get(judged.problem.arms[a].name)
+    return row if note is None else row | {"note": note}
+
+
+def limits_of(study: Study, problem: Problem, low: dict[str, bool]) -> dict[str, dict[str, Any]]:
+    """Which limits of the search the arms of a problem keep.
+
+    Args:
+        study: with [optimize].
+        problem: whose arms are asked about.
+        low: whether neutrophils fall below their limit, by arm; a missing arm is not known.
+    """
+    found = {}
+    for arm in problem.arms:
+        broken = [] if arm.decides else beyond(study, arm)
+        if low.get(arm.name):
+            broken.append("neutrophils")
+        is_known = not arm.decides
+        found[arm.name] = {"is_within_limits": not broken if is_known else None, "beyond": broken}
+    return found
+
+
+def against_best(arms: dict[str, Any], chosen: str, others: list[str], judged: Verdict):
+    """The schedule against the best arm within the same limits, by prediction where there is one."""
+    inside = [name for name in others if arms[name]["is_within_limits"]]
+    if not inside:
+        return {"arm": None, "note": "no arm keeps the limits"}
+
+    def rank(name: str) -> float:
+        told = arms[name]["predicted_relapse_probability"]
+        return arms[name]["observed_relapse_probability"] if told is None else told
+
+    best, names = min(inside, key=rank), [arm.name for arm in judged.problem.arms]
+    one, two = (trial.observed(judged.chance[names.index(name)]) for name in (best, chosen))
+    row: dict[str, Any] = {"arm": best, "observed_gain": trial.gap(one, two)}
+    told = [arms[name]["predicted_relapse_probability"] for name in (best, chosen)]
+    if None not in told:
+        row["predicted_gain"] = told[0] - told[1]
+        row["is_no_worse"] = told[1] <= told[0] * (1 + 1e-9)
+    return row
+
+
+def _number(x: Any) -> float | None:
+    return float(x) if math.isfinite(x) else None
