@@ -1,12 +1,24 @@
-"""Limits: what the body may be given, as g(amounts) <= 0, in units of the bound."""
+"""Limits: what the body may be given, as g(amounts) <= 0, in units of the bound.
+
+    total         sum / bound - 1
+    neutrophils   ln(bound / lowest count) within every interval of the course (`host`), so that the
+                  slope does not vanish where the marrow is all but gone
+
+The course of the marrow is differentiated in reverse mode; the steps of an interval are computed again
+on the way back, so that memory grows with the number of intervals, not of steps.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxevo import host
+from jaxevo.engines import objective
+from jaxevo.engines.base import Arm, Problem
 from jaxevo.state import Array
 
 
@@ -43,6 +55,44 @@ def per_cycle(name: str, group: np.ndarray, most: float, weight: np.ndarray | No
     counted = (group[None] == rows[:, None]).astype(float)
     counted = counted if weight is None else counted * np.asarray(weight, float)[None]
     return total(name, counted, np.full(len(rows), most))
+
+
+def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> Limit:
+    """Neutrophils of one patient are never below `least` (1e9/L), in every interval of the course.
+
+    Intervals end at syncs and doses; within each the lowest count is that of the integration.
+
+    Raises:
+        ValueError: the study has no marrow, or `least` is not between 0 and its baseline.
+    """
+    if not problem.hosts:
+        raise ValueError("a limit on neutrophils needs a marrow; give the study a [host]")
+    own = jax.tree.map(lambda x: np.asarray(x, float), problem.host_of(patient))
+    if not 0 < least < float(own.baseline):
+        raise ValueError(
+            f"neutrophils are to stay above {least:g}; expected a level between 0 and the baseline "
+            f"{float(own.baseline):g} (1e9/L)"
+        )
+    model = problem.models[patient]
+    given = objective.blood(problem._replace(arms=(arm,)), 0, patient)
+    longest = float(given.duration.max())
+
+    @jax.checkpoint
+    def interval(now, blood, duration):
+        fresh = host.HostState(
+            now.proliferating, now.transit, now.circulating, now.circulating, now.grade_days
+        )
+        parts = jax.tree.map(jnp.asarray, (own, model.cellular.transport))
+        after = host.advance(*parts, fresh, blood, duration, longest)
+        return after, after.lowest
+
+    def value(amounts):
+        first = host.start(jax.tree.map(jnp.asarray, own))
+        steps = (given.level(amounts), jnp.asarray(given.duration))
+        _, lowest = jax.lax.scan(lambda now, x: interval(now, *x), first, steps)
+        return jnp.log(least) - jnp.log(lowest)
+
+    return Limit("neutrophils" if patient == 0 else f"neutrophils of patient {patient}", value)
 
 
 def joined(limits: tuple[Limit, ...]) -> Callable[[Float[Array, " entry"]], Float[Array, " row"]]:
