@@ -1,4 +1,5 @@
-"""Command line: `jaxevo run STUDY`, `trial STUDY`, `screen STUDY`, `check STUDY`, `info`, `selftest`.
+"""Command line: `jaxevo run STUDY`, `trial STUDY`, `screen STUDY`, `optimize STUDY`,
+`check STUDY`, `info`, `selftest`.
 
 Exit codes: 0 done, 1 a check of the selftest failed, 2 bad input (one sentence on stderr), 3 a limit
 was reached (room, memory), 4 a result could not be stored, 130 and 143 after SIGINT and SIGTERM. What
@@ -8,7 +9,6 @@ brings JAX is imported where it is needed, so that a bad study is refused at onc
 import hashlib
 import os
 import platform
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from jaxevo.cli import words
+from jaxevo.cli import room, watching, words
 from jaxevo.cli.exits import BAD_INPUT, FAILED, LIMIT, SIGNALLED, STORAGE, Stop
-from jaxevo.cli.folders import folder_of
+from jaxevo.cli.folders import folder_of, folder_to_resume
 from jaxevo.config import Study, StudyError, load_study
 from jaxevo.config.load import place_of
 from jaxevo.config.sentences import hint
 from jaxevo.config.tables import ENGINES
 
 if TYPE_CHECKING:
-    from jaxevo.assay import ScreenResult, ScreenSize
-    from jaxevo.compare import TrialResult, TrialSize
+    from jaxevo.assay import ScreenResult
+    from jaxevo.compare import TrialResult
     from jaxevo.engines.cells import Progress
     from jaxevo.run import Plan, RunResult
 
@@ -76,11 +76,14 @@ def run(
     loaded = _load(study, settings, engine)
     with folder_of(out, Path(study).stem) as folder, _refusals(study, settings, engine):
         planned = _plan(loaded)
-        _check_resources(planned, folder, device)
+        room.check_resources(planned, folder, device)
         is_silent = quiet or as_json
         if not is_silent:
             typer.echo(words.plan_text(loaded, planned))
-        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress, _failures():
+        with (
+            watching.cells(is_shown=not is_silent and sys.stderr.isatty()) as progress,
+            _failures(),
+        ):
             from jaxevo.run import run_study  # noqa: PLC0415 - brings JAX
 
             result = run_study(loaded, folder, device=device, progress=progress)
@@ -110,11 +113,14 @@ def trial(
         problem, plan = compare.trial_of(loaded)
         given = (problem, plan, loaded.study.engine)
         size = compare.trial_size(*given)
-        _check_trial(size, partial(compare.most_patients, *given), folder, device)
+        room.check_trial(size, partial(compare.most_patients, *given), folder, device)
         is_silent = quiet or as_json
         if not is_silent:
             typer.echo(words.trial_plan_text(loaded, size))
-        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress, _failures():
+        with (
+            watching.cells(is_shown=not is_silent and sys.stderr.isatty()) as progress,
+            _failures(),
+        ):
             result = compare.run_trial(loaded, folder, device=device, progress=progress)
     if as_json:
         typer.echo(result.report_path.read_text(encoding="utf-8"))
@@ -139,11 +145,14 @@ def screen(
         from jaxevo import assay  # noqa: PLC0415 - brings JAX
 
         size = assay.screen_size(*assay.screen_of(loaded))
-        _check_screen(size, folder, device)
+        room.check_screen(size, folder, device)
         is_silent = quiet or as_json
         if not is_silent:
             typer.echo(words.screen_plan_text(loaded, size))
-        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress, _failures():
+        with (
+            watching.cells(is_shown=not is_silent and sys.stderr.isatty()) as progress,
+            _failures(),
+        ):
             result = assay.run_screen(loaded, folder, device=device, progress=progress)
     if result.report is None:
         number = result.interrupted or signal.SIGINT
@@ -156,6 +165,55 @@ def screen(
     elif not quiet:
         typer.echo(words.screen_text(result))
     _end(result)
+
+
+@app.command()
+def optimize(
+    study: StudyFile,
+    out: OutFolder = None,
+    settings: Settings = None,
+    device: Device = None,
+    front: Annotated[
+        int,
+        typer.Option(
+            "--front", min=0, max=100, help="Search so many more schedules that are milder."
+        ),
+    ] = 0,
+    is_resumed: Annotated[
+        bool, typer.Option("--resume", help="Go on with the search that was stopped in --out.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Search the doses that minimize relapse, and judge them; write schedule, report and pictures."""
+    _check_device(device)
+    loaded = _load(study, settings, None, needs=("optimize",))
+    place = (
+        folder_to_resume(out, loaded.to_toml())
+        if is_resumed
+        else folder_of(out, f"{Path(study).stem}-optimize")
+    )
+    with place as folder, _refusals(study, settings, None):
+        is_silent = quiet or as_json
+        if not is_silent:
+            typer.echo(words.search_plan_text(loaded))
+        shown = watching.shares(is_shown=not is_silent and sys.stderr.isatty())
+        with shown as show, _failures():
+            from jaxevo import improve  # noqa: PLC0415 - brings JAX
+
+            result = improve.run_optimize(loaded, folder, device=device, front=front, show=show)
+    if result.report is None:
+        number = result.interrupted or signal.SIGINT
+        way = f"jaxevo optimize {study} --out {result.report_path.parent} --resume"
+        raise Stop(
+            SIGNALLED + number, f"stopped by {signal.Signals(number).name}; go on with: {way}"
+        )
+    if as_json:
+        typer.echo(result.report_path.read_text(encoding="utf-8"))
+    elif not quiet:
+        typer.echo(words.search_text(result))
+    if not result.report["feasible"]:
+        raise Stop(LIMIT, "no schedule was found that keeps every limit; the closest is written")
 
 
 @app.command()
@@ -277,62 +335,6 @@ def _refusals(file: str, settings: list[str] | None, engine: str | None) -> Iter
         raise Stop(BAD_INPUT, f"{where}: key `study.engine`: {refusal}") from None
 
 
-def _check_resources(plan: "Plan", folder: Path, device: str | None) -> None:
-    """Refuse what cannot fit, before anything is computed."""
-    memory = _memory()
-    if device != "gpu" and plan.memory_bytes > memory:
-        way = "lower study.replicates, patients.count or study.max_alterations, or record less"
-        if plan.engine == "cells":
-            way = "lower study.max_cells, study.replicates or the number of levels of alterations"
-        raise Stop(
-            LIMIT,
-            f"the study takes {words.size(plan.memory_bytes)} of memory, and there are "
-            f"{words.size(memory)}; {way}",
-        )
-    _check_disk(plan.disk_bytes, folder)
-
-
-def _check_trial(size: "TrialSize", most: Callable[[int], int], folder: Path, device: str | None):
-    """Refuse a trial that cannot fit; `most` says how many patients fit into so many bytes."""
-    memory = _memory()
-    if device != "gpu" and size.memory_bytes > memory:
-        fits = most(memory)
-        way = f"at most {fits:,} patients fit" if fits else "not even one patient fits"
-        raise Stop(
-            LIMIT,
-            f"the trial takes {words.size(size.memory_bytes)} of memory, and there are "
-            f"{words.size(memory)}; {way}: lower patients.count, study.replicates or the number of scans",
-        )
-    _check_disk(size.disk_bytes, folder)
-
-
-def _check_screen(size: "ScreenSize", folder: Path, device: str | None) -> None:
-    """Refuse a screen that cannot fit."""
-    memory = _memory()
-    if device != "gpu" and size.memory_bytes > memory:
-        raise Stop(
-            LIMIT,
-            f"the screen takes {words.size(size.memory_bytes)} of memory, and there are "
-            f"{words.size(memory)}; lower screen.replicates, screen.order, or the number of levels or lines",
-        )
-    _check_disk(size.disk_bytes, folder)
-
-
-def _memory() -> int:
-    """Of this machine, bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _check_disk(needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise Stop(
-            STORAGE,
-            f"{folder}: the results take {words.size(needed)}, and {words.size(free)} are free; "
-            "record less, or choose another folder with --out",
-        )
-
-
 @contextmanager
 def _failures() -> Iterator[None]:
     """What can be expected to go wrong in a simulation ends the command with a sentence."""
@@ -375,33 +377,6 @@ def _keep_compiled() -> None:
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-@contextmanager
-def _progress(is_shown: bool) -> "Iterator[Callable[[Progress], None] | None]":
-    """A bar on stderr with cells, simulated day and time left."""
-    if not is_shown:
-        yield None
-        return
-    from rich import progress as rich  # noqa: PLC0415 - only for a terminal
-    from rich.console import Console  # noqa: PLC0415
-
-    columns = (
-        rich.TextColumn("{task.description:<9}"),
-        rich.BarColumn(),
-        rich.TextColumn("{task.fields[cells]:>13,} cells  day {task.fields[day]:>7.1f}"),
-        rich.TimeRemainingColumn(),
-    )
-    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, rich.TaskID] = {}
-
-        def show(now: "Progress") -> None:
-            if now.phase not in tasks:
-                tasks[now.phase] = bar.add_task(now.phase, total=1.0, cells=0, day=0.0)
-            task = tasks[now.phase]
-            bar.update(task, completed=now.fraction, cells=now.cells, day=now.day)
-
-        yield show
 
 
 def _count_cases(done: int, total: int, text: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from jaxevo.cli.exits import BAD_INPUT, Stop
 
+SAVED = "search.npz"  # the state of a search that was stopped
+
 
 @contextmanager
 def folder_of(out: Path | None, stem: str) -> Iterator[Path]:
@@ -17,6 +19,22 @@ def folder_of(out: Path | None, stem: str) -> Iterator[Path]:
     finally:
         if not any(folder.iterdir()):
             folder.rmdir()
+
+
+@contextmanager
+def folder_to_resume(out: Path | None, config: str) -> Iterator[Path]:
+    """The folder of a search that was stopped, of the same study."""
+    if out is None:
+        raise Stop(BAD_INPUT, "--resume: needs --out, the folder in which the search was stopped")
+    saved, before = out / SAVED, out / "config.toml"
+    try:
+        if not saved.is_file() or not before.is_file():
+            raise Stop(BAD_INPUT, f"--out {out}: holds no search that was stopped ({SAVED})")
+        if before.read_text(encoding="utf-8") != config:
+            raise Stop(BAD_INPUT, f"--resume: {before} is another study than the one that is given")
+    except OSError as error:
+        raise Stop(BAD_INPUT, f"--out {out}: cannot be read: {error.strerror}") from None
+    yield out
 
 
 def _new_folder(stem: str) -> Path:

@@ -2,13 +2,16 @@
 
 import json
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from jaxevo.config import Study
+from jaxevo.config.decisions import variables
 
 if TYPE_CHECKING:
     from jaxevo.assay import ScreenResult, ScreenSize
     from jaxevo.compare import TrialResult, TrialSize
+    from jaxevo.improve import OptimizeResult
     from jaxevo.run import Plan, RunResult
     from jaxevo.selftest import Result
 
@@ -101,6 +104,37 @@ def screen_text(result: "ScreenResult") -> str:
 
     lines = [] if result.report is None else [screen.tell(result.report), ""]
     lines += [f"report: {result.report_path}", f"cells: {result.arrays_path}"]
+    lines += [f"picture: {path}" for path in result.pictures]
+    return "\n".join(lines)
+
+
+def search_plan_text(study: Study) -> str:
+    """What a search decides on, line by line."""
+    table = study.optimize
+    if table is None:
+        return study.study.title
+    decided = Counter(v.drug for v in variables(study))
+    drugs = ", ".join(f"{name} in {number} cycles" for name, number in decided.items())
+    patients = (
+        "one patient" if table.patients == 1 else f"{table.over} of {table.patients} patients"
+    )
+    lines = [
+        study.study.title,
+        f"  goal    {table.objective.replace('_', ' ')}, {patients}",
+        f"  doses   {sum(decided.values()):,} ({drugs})",
+        f"  against {', '.join(table.compare or []) or 'nothing'}",
+        f"  verdict {table.tumors:,} tumors of each arm, on the engine clones",
+    ]
+    return "\n".join(lines)
+
+
+def search_text(result: "OptimizeResult") -> str:
+    """What a search found, and where it is."""
+    from jaxevo.improve import text  # noqa: PLC0415 - brings JAX
+
+    lines = [] if result.report is None else [text.tell(result.report), ""]
+    lines += [f"schedule: {result.schedule_path}", f"report: {result.report_path}"]
+    lines += [f"arrays: {result.arrays_path}"]
     lines += [f"picture: {path}" for path in result.pictures]
     return "\n".join(lines)
 

@@ -1,12 +1,12 @@
 """Decisions: what [optimize] asks of the rest of a study, and the doses of an arm that decisions make."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from jaxevo.config.arms import Arm
 from jaxevo.config.doses import TINY, Dosing
 from jaxevo.config.draft import Draft
-from jaxevo.config.optimize import OVER, Choice
+from jaxevo.config.optimize import OVER, Choice, Optimize
 from jaxevo.config.sentences import expected, fault, known_keys, missing, unknown_name
 from jaxevo.config.tables import Drug
 
@@ -38,7 +38,7 @@ def variables(study: Draft) -> list[Variable]:
     return found
 
 
-def rows(study: Draft, amounts: Sequence[float]) -> list[Dosing]:
+def rows(study: Draft, amounts: Iterable[float]) -> list[Dosing]:
     """The doses of an arm that gives each decision its amount; nothing is left out."""
     choices = study.optimize.drugs if study.optimize else {}
     return [
@@ -62,6 +62,14 @@ def check_optimize(study: Draft) -> None:
     for i, name in enumerate(names):
         if name in (OPTIMIZED, ROUNDED):
             raise fault(f'is "{name}", the name of what is found', ("arms", i, "name"))
+    _check_arms(study, table, names)
+    if table.over in OVER[1:] and study.patients.count == 1:
+        raise fault(f'is "{table.over}", and there is one patient', (*at, "over"))
+
+
+def _check_arms(study: Draft, table: Optimize, names: list[str]) -> None:
+    """Arms that are named, and neutrophils that somebody has."""
+    at = ("optimize",)
     for i, name in enumerate(table.compare or []):
         if name not in names:
             raise unknown_name("an arm", name, names, (*at, "compare", i))
@@ -78,8 +86,6 @@ def check_optimize(study: Draft) -> None:
         if least >= study.host.neutrophils_per_l_1e9:
             usual = study.host.neutrophils_per_l_1e9
             raise expected(f"less than without treatment ({usual:g})", least, key)
-    if table.over in OVER[1:] and study.patients.count == 1:
-        raise fault(f'is "{table.over}", and there is one patient', (*at, "over"))
 
 
 def _check_choice(study: Draft, drug: Drug, choice: Choice, name: str) -> None:

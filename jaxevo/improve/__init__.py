@@ -52,7 +52,7 @@ def run_optimize(
     *,
     device: str | None = None,
     front: int = 0,
-    show: Show = lambda what, share, text: None,
+    show: Show | None = None,
 ) -> OptimizeResult:
     """Search a schedule, judge it, write `out/{config.toml, schedule.toml, optimize.json, schedule.h5}`.
 
@@ -77,6 +77,7 @@ def run_optimize(
     with jax.default_device(devices[0]), listening() as heard:
         stop = lambda: bool(heard)  # noqa: E731
         options: dict[str, Any] = {"should_stop": stop, "devices": devices}
+        show = show or _silent
         own = searching.task(study)
         told = _teller(show)
         found = searching.found(own, progress=told, should_stop=stop, saved=out / SAVED)
@@ -92,6 +93,10 @@ def run_optimize(
             (out / SAVED).unlink(missing_ok=True)
         result.interrupted = heard[0] if heard else None
     return result
+
+
+def _silent(what: str, share: float | None, text: str) -> None:
+    del what, share, text
 
 
 def _teller(show: Show) -> Callable[[Progress], None]:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxevo.config import Study
 from jaxevo.config.build import axes_of
@@ -25,7 +25,6 @@ class Decisions(NamedTuple):
     pattern: Pattern
     limits: tuple[Limit, ...]  # on amounts
     steps: Float[np.ndarray, " variable"]  # strengths; 0 for any amount
-    day: Float[np.ndarray, " entry"]
     num_free: int  # of the variables
 
 
@@ -33,30 +32,27 @@ def decisions(study: Study, problem: Problem) -> Decisions:
     """The arm whose amounts are sought, its variables and limits on its totals."""
     table, axes, own = given(study.optimize), axes_of(study), variables(study)
     most = np.array([table.drugs[v.drug].most for v in own])
-    doses: list[tuple[Dose, int, float]] = []
-    levels: list[tuple[Level, int, float]] = []
+    doses: list[tuple[Dose, int]] = []
+    levels: list[tuple[Level, int]] = []
     for k, row in enumerate(rows(study, most)):
         some, held = given_of(study, [row], axes)
-        doses += [(x, k, 1.0) for x in some]
-        levels += [(x, k, 1.0) for x in held]
-    fixed: list[float] = []
-    kept = beside(study)
-    jumps = ()
+        doses += [(x, k) for x in some]
+        levels += [(x, k) for x in held]
+    kept, jumps, fixed = beside(study), (), []
     if kept is not None:
         arm = next(arm for arm in problem.arms if arm.name == kept.name)
         jumps, chosen = arm.jumps, {axes.drugs[name] for name in table.drugs}
-        for entries, found in ((arm.doses, doses), (arm.levels, levels)):
-            for entry in entries:
-                if entry.drug not in chosen:
-                    amount = _amount(entry)
-                    found.append((entry, len(own) + len(fixed), 1.0))
-                    fixed.append(amount)
+        more = [x for x in arm.doses if x.drug not in chosen]
+        held = [x for x in arm.levels if x.drug not in chosen]
+        doses += [(x, len(own) + i) for i, x in enumerate(more)]
+        levels += [(x, len(own) + len(more) + i) for i, x in enumerate(held)]
+        fixed = [x.amount_mg for x in more] + [x.level_um for x in held]
     entries = [*doses, *levels]
     low = np.concatenate([np.zeros(len(own)), fixed])
-    drug_of = {k: entry.drug for entry, k, _ in entries}
+    drug_of = {k: entry.drug for entry, k in entries}
     pattern = Pattern(
-        weight=np.array([weight for _, _, weight in entries]),
-        variable=np.array([k for _, k, _ in entries], int),
+        weight=np.ones(len(entries)),
+        variable=np.array([k for _, k in entries], int),
         low=low,
         high=np.concatenate([most, fixed]),
         drug=np.array([drug_of[k] for k in range(len(low))], int),
@@ -64,21 +60,12 @@ def decisions(study: Study, problem: Problem) -> Decisions:
     )
     steps = [table.drugs[v.drug].step or 0.0 for v in own] + [0.0] * len(fixed)
     return Decisions(
-        arm=Arm(OPTIMIZED, tuple(x for x, *_ in doses), tuple(x for x, *_ in levels), jumps),
+        arm=Arm(OPTIMIZED, tuple(x for x, _ in doses), tuple(x for x, _ in levels), jumps),
         pattern=pattern,
         limits=tuple(_totals(study, pattern)),
         steps=np.array(steps),
-        day=np.array([_day(x) for x, *_ in entries]),
         num_free=len(own),
     )
-
-
-def _amount(entry: Dose | Level) -> float:
-    return entry.level_um if isinstance(entry, Level) else entry.amount_mg
-
-
-def _day(entry: Dose | Level) -> float:
-    return entry.start if isinstance(entry, Level) else entry.day
 
 
 def _totals(study: Study, pattern: Pattern):
@@ -174,9 +161,3 @@ def beyond(study: Study, arm: Arm) -> list[str]:
         if everything > (choice.max_total_mg or np.inf) * (1 + NEAR):
             found.append(f"{name} in all")
     return found
-
-
-def drugs_of(study: Study) -> Int[np.ndarray, " drug"]:
-    """Which drugs of the study are decided on."""
-    axes = axes_of(study)
-    return np.array([axes.drugs[name] for name in given(study.optimize).drugs], int)

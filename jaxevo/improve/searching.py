@@ -1,33 +1,25 @@
 """Searching: the goal and the limits that a study states, and the schedule that a search finds for them."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxevo import host
 from jaxevo.config import Study
 from jaxevo.config.build_care import given
 from jaxevo.engines.base import Arm, Problem
-from jaxevo.engines.objective import blood, objective
 from jaxevo.improve.schedules import Decisions, decisions, usage
-from jaxevo.optimize.limits import Limit, total
+from jaxevo.optimize.goals import Goal, amounts_of, goal, with_amounts
+from jaxevo.optimize.limits import Limit, neutrophils, total
 from jaxevo.optimize.pattern import single_drugs
-from jaxevo.optimize.search import Found, Progress, search
-from jaxevo.state import Array
+from jaxevo.optimize.search import Found, search
 
+KINDS = {"relapse": "relapse", "relapse_free_days": "free_days", "burden": "burden"}
 TINY = 1e-12
 CLOSE = 1e-3  # relative: two integrations of one course differ by less
-
-
-class Goal(NamedTuple):
-    """What is minimized."""
-
-    value: Callable[[Float[Array, " entry"]], Float[Array, ""]]
 
 
 class Task(NamedTuple):
@@ -48,9 +40,14 @@ def task(study: Study) -> Task:
     """
     problem = _of_patients(study)._replace(stop_at_cells=None)
     decided = decisions(study, problem)
-    problem = problem._replace(arms=(decided.arm,))
-    goal = _goal(problem)
-    return Task(study, problem, decided, goal, decided.limits)
+    problem, table = problem._replace(arms=(decided.arm,)), given(study.optimize)
+    share = 1.0 if table.worst_share is None else table.worst_share
+    aim = goal(KINDS[table.objective], problem, decided.arm, share=share)
+    least, limits = table.min_neutrophils_per_l_1e9, decided.limits
+    if least is not None:
+        patients = range(len(problem.models))
+        limits += tuple(neutrophils(problem, decided.arm, least, p) for p in patients)
+    return Task(study, problem, decided, aim, limits)
 
 
 def _of_patients(study: Study) -> Problem:
@@ -65,35 +62,25 @@ def _of_patients(study: Study) -> Problem:
     return problem._replace(patients=problem.patients[:num], hosts=hosts)
 
 
-def _goal(problem: Problem) -> Goal:
-    free = objective(problem).value
+def found(own: Task, **options: Any) -> Found:
+    """The schedule of the study: from its arms, from every drug alone, and from random ones.
 
-    def value(amounts):
-        none = free(amounts)
-        return jnp.log(-jnp.expm1(none)) - none
+    Args:
+        own: the task.
+        options: of `optimize.search`, such as `progress`, `should_stop` and `saved`.
+    """
+    return _searched(own, own.limits, starts(own), **options)
 
-    return Goal(value)
 
-
-def found(
-    own: Task,
-    *,
-    progress: Callable[[Progress], None] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-    saved: Path | None = None,
-) -> Found:
-    """The schedule of the study: from its arms, from every drug alone, and from random ones."""
-    table, pattern = given(own.study.optimize), own.decided.pattern
+def _searched(own: Task, limits: tuple[Limit, ...], begin: np.ndarray, **options: Any) -> Found:
     return search(
         own.goal,
-        pattern,
-        own.limits,
-        starts=starts(own),
-        num_random=table.random_starts,
+        own.decided.pattern,
+        limits,
+        starts=begin,
+        num_random=given(own.study.optimize).random_starts,
         seed=own.study.study.seed,
-        progress=progress,
-        should_stop=should_stop,
-        saved=saved,
+        **options,
     )
 
 
@@ -113,28 +100,36 @@ def rounded(own: Task, before: Found) -> Found | None:
 
 
 def front(own: Task, best: Found, number: int) -> Iterator[tuple[str, Found]]:
-    """Schedules of at most 1/number, 2/number, ... of the amounts of the best, all in all."""
-    table, pattern = given(own.study.optimize), own.decided.pattern
-    scale = 1 / np.where(pattern.high > 0, pattern.high, 1.0)[pattern.variable]
-    free = pattern.variable < own.decided.num_free
-    weight = (scale * free)[None]
-    most = float((weight @ best.amounts)[0])
-    for k in range(number):
-        share = (k + 1) / number
-        less = total("all amounts", weight, np.array([max(share * most, TINY)]))
-        text = f"{share:.3g} of the amounts of the schedule that was found"
-        begin = pattern.low + share * (best.variables - pattern.low)
-        yield (
-            text,
-            search(
-                own.goal,
-                pattern,
-                (*own.limits, less),
-                starts=begin[None],
-                num_random=table.random_starts,
-                seed=own.study.study.seed,
-            ),
+    """Schedules that spare the body more and more, each searched under a limit of its own.
+
+    With a marrow neutrophils may fall to 1/(number + 1), 2/(number + 1), ... of the fall under the best
+    schedule; without, all amounts together may be so much of the best.
+    """
+    for k in range(1, number + 1):
+        text, limit = _stricter(own, best, k / (number + 1))
+        start = own.decided.pattern.low + k / (number + 1) * (
+            best.variables - own.decided.pattern.low
         )
+        yield text, _searched(own, (*own.limits, *limit), start[None])
+
+
+def _stricter(own: Task, best: Found, share: float) -> tuple[str, tuple[Limit, ...]]:
+    """A limit that lets so much happen of what the best schedule does, in words and as such."""
+    problem, pattern = own.problem, own.decided.pattern
+    if problem.hosts:
+        usual = [float(problem.host_of(p).baseline) for p in range(len(problem.models))]
+        arm = with_amounts(own.decided.arm, best.amounts)
+        lowest = min(lowest_neutrophils(problem, arm, p) for p in range(len(usual)))
+        least = min(usual) + share * (lowest - min(usual))
+        if lowest < min(usual) * (1 - CLOSE):
+            text = f"neutrophils never below {least:.3g} (1e9/L)"
+            arm = own.decided.arm
+            return text, tuple(neutrophils(problem, arm, least, p) for p in range(len(usual)))
+    width = np.where(pattern.high > 0, pattern.high, 1.0)[pattern.variable]
+    weight = np.where(pattern.variable < own.decided.num_free, 1 / width, 0.0)[None]
+    most = max(share * float((weight @ best.amounts)[0]), TINY)
+    text = f"all amounts together at most {share:.3g} of those found"
+    return text, (total("all amounts", weight, np.array([most])),)
 
 
 # --- what arms take from the body ------------------------------------------------------------------
@@ -150,24 +145,20 @@ def intensity(own: Task, arm: Arm) -> float | None:
 
 def too_low(own: Task, problem: Problem) -> dict[str, bool]:
     """Whether neutrophils of a patient of the search fall below the limit, by arm that is planned."""
-    least, found = given(own.study.optimize).min_neutrophils_per_l_1e9, {}
+    least, patients = given(own.study.optimize).min_neutrophils_per_l_1e9, own.problem
     if least is None:
-        return found
-    patients = own.problem._replace(arms=problem.arms)
-    for a, arm in enumerate(problem.arms):
-        if not arm.decides:
-            lowest = [lowest_neutrophils(patients, a, p) for p in range(len(patients.models))]
-            found[arm.name] = min(lowest) < least * (1 - CLOSE)
-    return found
+        return {}
+    each = range(len(patients.models))
+    return {
+        arm.name: min(lowest_neutrophils(patients, arm, p) for p in each) < least * (1 - CLOSE)
+        for arm in problem.arms
+        if not arm.decides
+    }
 
 
-def lowest_neutrophils(problem: Problem, arm: int, patient: int) -> float:
+def lowest_neutrophils(problem: Problem, arm: Arm, patient: int) -> float:
     """Smallest count on the course of an arm without decisions, 1e9/L."""
+    middle = float(problem.host_of(patient).baseline) / 2
     with jax.enable_x64(True):
-        flow, given = blood(problem, arm, patient), problem.arms[arm]
-        amounts = [dose.amount_mg for dose in given.doses]
-        amounts += [level.level_um for level in given.levels]
-        level = flow.level(jnp.asarray(amounts, float))
-        transport = problem.models[patient].cellular.transport
-        after = host.course(problem.host_of(patient), transport, level, jnp.asarray(flow.duration))
-        return float(after.lowest[-1])
+        below = neutrophils(problem, arm, middle, patient).value(jnp.asarray(amounts_of(arm)))
+        return middle * float(jnp.exp(-jnp.max(below)))

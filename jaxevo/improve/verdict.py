@@ -55,7 +55,7 @@ def verdict(
     engine: str = "clones",
     pairing: str = "independent",
     options: dict[str, Any],
-    show: Shown = lambda what, share: None,
+    show: Shown,
 ) -> Verdict:
     """Follow so many tumors of every arm of a study, and predict their relapse.
 
@@ -64,7 +64,7 @@ def verdict(
         tumors: of an arm, at least; patients times replicates.
         engine: "clones" or "cells".
         pairing: "independent" arms have patients of their own, "paired" ones the same.
-        options: of the engine.
+        options: of the engine, with `should_stop`.
         show: called with what is at work and the share that is done.
     """
     num = study.patients.count

@@ -45,7 +45,7 @@ def relapse(report: Report, title: str) -> Figure:
     size = (12, 2.2 + 0.6 * len(arms))
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    for a, (name, row) in enumerate(arms.items()):
+    for a, row in enumerate(arms.values()):
         _interval(axes, row, -a, arm_color(len(arms), a))
         told = row["predicted_relapse_probability"]
         if told is not None:

@@ -8,7 +8,8 @@ day of assessment:
     first_passage   1 - e^{-integral from a to T of (r/N) Z dt}
 
 The mean over tumors estimates the probability of relapse without bias. A tumor that ran out of room, or
-that was stopped at a size, is a relapse. Between records Z is taken as exponential, and as linear where it is 0 at one of them.
+that was stopped at a size, is a relapse. Between records Z is taken as exponential, and as linear where
+it is 0 at one of them.
 """
 
 import numpy as np
