@@ -102,7 +102,7 @@ class Optimize(Table):
     random_starts: Annotated[int, BeforeValidator(Integer(0, 1000))] = 4
     compare: list[Text] | None = None  # resolved: all arms
     tumors: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1000
-    tumors_of_cells: Annotated[int, BeforeValidator(Integer(1, 1_000_000))] | None = None
+    cells_tumors: Annotated[int, BeforeValidator(Integer(1, 1_000_000))] | None = None
     robust_cv: Annotated[float, BeforeValidator(Number(above=0.0, at_most=2.0))] = 0.3
     robust_patients: Annotated[int, BeforeValidator(Integer(0, 10_000))] = 50
 

@@ -81,7 +81,7 @@ def run_optimize(
         own = searching.task(study)
         told = _teller(show)
         found = searching.found(own, progress=told, should_stop=stop, saved=out / SAVED)
-        rounded = None if heard else searching.rounded(own, found)
+        rounded = None if heard else searching.rounded(own, found, stop)
         judged: dict[str, Any] = {}
         if not heard:
             judged = _judge(own, found, rounded, options, show)
@@ -122,9 +122,9 @@ def _judge(own: Task, found: Found, rounded: Found | None, options: Report, show
     tell = lambda what: lambda engine, share: show(f"{what} on {engine}", share, "")  # noqa: E731
     judged: Report = {"study": study}
     judged["clones"] = verdict(study, table.tumors, options=options, show=tell("verdict"))
-    if table.tumors_of_cells is not None:
+    if table.cells_tumors is not None:
         judged["cells"] = verdict(
-            study, table.tumors_of_cells, engine="cells", options=options, show=tell("verdict")
+            study, table.cells_tumors, engine="cells", options=options, show=tell("verdict")
         )
     if table.robust_patients:
         try:

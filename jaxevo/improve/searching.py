@@ -1,6 +1,6 @@
 """Searching: the goal and the limits that a study states, and the schedule that a search finds for them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from jaxevo.config import Study
 from jaxevo.config.build_care import given
 from jaxevo.engines.base import Arm, Problem
 from jaxevo.improve.schedules import Decisions, decisions, usage
+from jaxevo.optimize import rounding
 from jaxevo.optimize.goals import Goal, amounts_of, goal, with_amounts
 from jaxevo.optimize.limits import Limit, neutrophils, total
 from jaxevo.optimize.pattern import single_drugs
@@ -94,9 +95,13 @@ def starts(own: Task) -> Float[np.ndarray, "start variable"]:
     return np.unique(np.concatenate([planned, single_drugs(pattern)]), axis=0)
 
 
-def rounded(own: Task, before: Found) -> Found | None:
+def rounded(own: Task, before: Found, should_stop: Callable[[], bool]) -> Found | None:
     """The same in amounts that exist, where the study says which do."""
-    return None
+    steps = own.decided.steps
+    if not steps.any():
+        return None
+    aim, pattern = own.goal, own.decided.pattern
+    return rounding.rounded(aim, pattern, own.limits, before, steps, should_stop=should_stop)
 
 
 def front(own: Task, best: Found, number: int) -> Iterator[tuple[str, Found]]:

@@ -72,7 +72,7 @@ def observed(chance: Float[np.ndarray, "*tumor"]) -> outcomes.Share:
 def gap(one: outcomes.Share, two: outcomes.Share) -> dict[str, float]:
     """How much larger the first share is, with the hybrid score interval of two independent shares.
 
-    Newcombe 1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10.
+    Newcombe 1998, PMID 9595617, method 10.
     """
     value = float(one.value - two.value)
     below = np.hypot(one.value - one.low, two.high - two.value)
