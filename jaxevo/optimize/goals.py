@@ -43,9 +43,7 @@ def with_amounts(arm: Arm, amounts: np.ndarray) -> Arm:
     """The same arm with other amounts: doses (mg), then levels (uM)."""
     num = len(arm.doses)
     doses = [d._replace(amount_mg=float(x)) for d, x in zip(arm.doses, amounts[:num], strict=True)]
-    levels = [
-        x._replace(level_um=float(c)) for x, c in zip(arm.levels, amounts[num:], strict=True)
-    ]
+    levels = [x._replace(level_um=float(c)) for x, c in zip(arm.levels, amounts[num:], strict=True)]
     return arm._replace(doses=tuple(doses), levels=tuple(levels))
 
 

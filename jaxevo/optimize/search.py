@@ -5,11 +5,12 @@ In the unit box u of the pattern, with F = asinh(goal), which has the same minim
     L(u, m, r) = F(u) + sum_k [max(0, m_k + r g_k(u))^2 - m_k^2] / (2 r)
 
 is the augmented Lagrangian of the limits g <= 0 (Nocedal & Wright 2006, Numerical Optimization, chapter
-17.3). Stages, each of all starts in one `vmap`:
+17.3). Stages:
 
-    descent   Adam with a cosine schedule, projected to the box
+    descent   Adam with a cosine schedule, projected to the box; all starts in one `vmap`
     polish    L-BFGS on the variables that are not held at a bound (Bertsekas 1982,
-              doi:10.1137/0320018), projected line search; m and r after every chunk
+              doi:10.1137/0320018), projected line search; m and r
+              move when the slope is small enough for them
     leaps     L at its multipliers along each variable alone finds what no slope shows, such as one more
               pulse under a steep Hill curve; the 1, 2, 4, ... best leaps together are the next starts
 
@@ -36,10 +37,12 @@ from jaxevo.optimize.pattern import Pattern, check, random
 from jaxevo.state import Array
 
 DESCENT, POLISH, DONE = 0, 1, 2
-MEMORY = 10  # pairs of L-BFGS
+MEMORY = 20  # pairs of L-BFGS
+FIRST_SLOPE = 0.1  # at which multipliers move first; a tenth at each next time
+PATIENCE = 6  # chunks after which they move in any case
 BACKTRACKS = 25
 HALVINGS = 45  # of the way back to the lowest doses
-LARGEST_PENALTY = 1e7
+LARGEST_PENALTY = 1e5
 LEVELS = 5  # of a variable, tried in a leap
 AT_ONCE = 16  # evaluations in one batch of leaps
 
@@ -51,7 +54,7 @@ class Settings(NamedTuple):
     rate: float = 0.08  # of Adam, share of the box per step
     tolerance: float = 1e-5  # projected slope of L, relative to max(1, |goal|)
     violation: float = 1e-6  # of a limit, in units of its bound
-    chunk: int = 15  # steps between two looks, multipliers and savings
+    chunk: int = 25  # steps between two looks, multipliers and savings
     polish_chunks: int = 40  # at most, of one round
     leaps: int = 3  # rounds at most
 
@@ -62,7 +65,9 @@ class State(NamedTuple):
     unit: Float[Array, "start variable"]
     multiplier: Float[Array, "start row"]
     penalty: Float[Array, " start"]
-    worst: Float[Array, " start"]  # violation at the last look
+    worst: Float[Array, " start"]  # violation when the multipliers last moved
+    enough: Float[Array, " start"]  # slope at which they move
+    waited: Int[Array, " start"]  # chunks since
     adam: Any
     memory: Any  # of L-BFGS
     free: Bool[Array, "start variable"]  # not held at a bound
@@ -77,7 +82,14 @@ class State(NamedTuple):
     leap: Int[Array, ""]  # rounds of leaps
 
 
-HISTORY = ("stage", "best_value", "median_value", "worst_violation", "largest_slope", "num_converged")
+HISTORY = (
+    "stage",
+    "best_value",
+    "median_value",
+    "worst_violation",
+    "largest_slope",
+    "num_converged",
+)
 
 
 class Progress(NamedTuple):
@@ -149,27 +161,56 @@ def _descend(task: _Task, state, _):
     return (jnp.clip(unit + step, 0, 1), adam, multiplier, penalty), None
 
 
-def _polish(task: _Task, state, _):
+class _Walk(NamedTuple):
+    """A start on its way under fixed multipliers."""
+
+    unit: Array
+    memory: Any
+    free: Array  # not held at a bound
+    slope: Array  # projected, where the last step began
+    is_stuck: Array  # no step goes down any more
+    count: Array
+
+
+def _polish(task: _Task, multiplier, penalty, walk: _Walk) -> _Walk:
     """One step of L-BFGS; the memory is dropped when other variables come to be held."""
-    unit, memory, before, multiplier, penalty, is_there = state
     at = lambda x: task.lagrangian(jnp.clip(x, 0, 1), multiplier, penalty)  # noqa: E731
-    value, slope = jax.value_and_grad(at)(unit)
-    free = _is_free(unit, slope)
-    slope = jnp.where(free, slope, 0.0)
-    fresh = _memory().init(unit)
     pick = lambda test, a, b: jax.tree.map(partial(jnp.where, test), a, b)  # noqa: E731
-    memory = pick(jnp.any(free != before), fresh, memory)
+    unit = walk.unit
+    value, whole = jax.value_and_grad(at)(unit)
+    free = _is_free(unit, whole)
+    slope = jnp.where(free, whole, 0.0)
+    fresh = _memory().init(unit)
+    was_dropped = jnp.any(free != walk.free) | walk.is_stuck
+    memory = pick(was_dropped, fresh, walk.memory)
     direction, memory = _memory().update(slope, memory, unit)
     direction = jnp.where(free, -direction, 0.0)
     size = jnp.sqrt(jnp.sum(slope**2))
     is_down = jnp.sum(direction * slope) < -1e-10 * size * jnp.sqrt(jnp.sum(direction**2))
-    steepest = -slope / jnp.maximum(1.0, size)
-    direction = jnp.where(is_down, direction, steepest)
+    direction = jnp.where(is_down, direction, -slope / jnp.maximum(1.0, size))
     memory = pick(is_down, memory, fresh)
     step, _ = _line.update(direction, _line.init(unit), unit, value=value, grad=slope, value_fn=at)
     after = jnp.clip(unit + step, 0, 1)
-    stays = is_there | ~(at(after) <= value)
-    return (jnp.where(stays, unit, after), memory, free, multiplier, penalty, is_there), None
+    fails = ~(at(after) < value)
+    stuck = fails & was_dropped  # not even along the slope itself
+    moved = jnp.where(fails, unit, after)
+    count = jnp.where(stuck, jnp.int32(2**30), walk.count + 1)
+    return _Walk(moved, memory, free, _projected(unit, whole), fails, count)
+
+
+def _polished(task: _Task, start):
+    """Steps of one start until its slope is small enough for its multipliers, or `chunk` steps."""
+    unit, memory, free, multiplier, penalty, enough, is_there = start
+    num = task.settings.chunk
+    # one start after the other (`lax.map`), so that each takes as many steps as it needs
+    far, none = jnp.asarray(jnp.inf), jnp.int32(0)
+    walk = _Walk(unit, memory, free, jnp.where(is_there, 0.0, far), jnp.asarray(False), none)
+    walk = jax.lax.while_loop(
+        lambda w: (w.count < num) & (w.slope > enough),
+        partial(_polish, task, multiplier, penalty),
+        walk,
+    )
+    return walk.unit, walk.memory, walk.free, walk.count >= 2**30
 
 
 def _look(task: _Task, unit, multiplier, penalty):
@@ -188,26 +229,33 @@ def _chunk(task: _Task, state: State, stage: int) -> tuple[State, Array]:
     """Some steps of all starts, then a look at each."""
     num = task.settings.chunk
 
-    def one(unit, adam, memory, free, multiplier, penalty, is_there):
-        if stage == DESCENT:
-            carry = (unit, adam, multiplier, penalty)
-            (unit, adam, *_), _ = jax.lax.scan(partial(_descend, task), carry, length=num)
-        else:
-            carry = (unit, memory, free, multiplier, penalty, is_there)
-            (unit, memory, free, *_), _ = jax.lax.scan(partial(_polish, task), carry, length=num)
-        return unit, adam, memory, free, _look(task, unit, multiplier, penalty)
+    adam, memory, free, stuck = state.adam, state.memory, state.free, jnp.zeros_like(state.is_there)
+    if stage == DESCENT:
 
-    unit, adam, memory, free, seen = jax.vmap(one)(
-        state.unit, state.adam, state.memory, state.free,
-        state.multiplier, state.penalty, state.is_there,
-    )  # fmt: skip
+        def descended(unit, adam, multiplier, penalty):
+            carry = (unit, adam, multiplier, penalty)
+            return jax.lax.scan(partial(_descend, task), carry, length=num)[0][:2]
+
+        unit, adam = jax.vmap(descended)(state.unit, adam, state.multiplier, state.penalty)
+    else:
+        parts = (state.unit, memory, free, state.multiplier, state.penalty, state.enough)
+        unit, memory, free, stuck = jax.lax.map(partial(_polished, task), (*parts, state.is_there))
+    seen = jax.lax.map(lambda x: _look(task, *x), (unit, state.multiplier, state.penalty))
     value, worst, gap, slope, followed = seen
-    settled = slope <= task.settings.tolerance
-    there = settled & (worst <= task.settings.violation) & (gap <= task.settings.violation * 10)
+    settings = task.settings
+    settled = (slope <= settings.tolerance) | stuck
+    there = settled & (worst <= settings.violation) & (gap <= 10 * settings.violation)
     there = state.is_there | there if stage == POLISH else jnp.zeros_like(there)
-    is_slow = worst > 0.25 * jnp.maximum(state.worst, task.settings.violation)
-    penalty = jnp.where(is_slow & ~there, 3 * state.penalty, state.penalty)
-    moves = ~there
+    waited = state.waited + 1
+    is_due = (slope <= state.enough) | stuck | (waited >= PATIENCE) | (stage == DESCENT)
+    moves = is_due & ~there
+    is_slow = worst > 0.25 * jnp.maximum(state.worst, settings.violation)
+    grows = moves & is_slow & (stage == POLISH)
+    penalty = jnp.where(grows, 4 * state.penalty, state.penalty)
+    fresh = jax.vmap(_memory().init)(unit)
+    memory = jax.tree.map(
+        lambda a, b: jnp.where(moves.reshape(-1, *(1,) * (a.ndim - 1)), b, a), memory, fresh
+    )
     bad = (worst > task.settings.violation) | ~jnp.isfinite(value)
     ranked = jnp.where(bad, jnp.inf, value)
     first = jnp.argmin(ranked)
@@ -218,7 +266,10 @@ def _chunk(task: _Task, state: State, stage: int) -> tuple[State, Array]:
         jnp.max(worst), jnp.max(slope), jnp.sum(there).astype(float),
     ])  # fmt: skip
     state = state._replace(
-        unit=unit, adam=adam, memory=memory, free=free, slope=slope, is_there=there, worst=worst,
+        unit=unit, adam=adam, memory=memory, free=free, slope=slope, is_there=there,
+        worst=jnp.where(is_due, worst, state.worst),
+        waited=jnp.where(moves, 0, waited),
+        enough=jnp.where(moves, jnp.maximum(settings.tolerance / 2, 0.1 * state.enough), state.enough),
         multiplier=jnp.where(moves[:, None], followed, state.multiplier),
         penalty=jnp.minimum(penalty, LARGEST_PENALTY),
         best=better(unit[first], state.best),
@@ -354,6 +405,8 @@ def _begin(task: _Task, units) -> State:
         multiplier=jnp.zeros((num, rows)),
         penalty=jnp.full(num, 10.0),
         worst=jnp.full(num, jnp.inf),
+        enough=jnp.full(num, FIRST_SLOPE),
+        waited=jnp.zeros(num, jnp.int32),
         adam=each(_adam(task.settings).init),
         memory=each(_memory().init),
         free=jnp.zeros(units.shape, bool),
@@ -401,7 +454,7 @@ def _leapt(task: _Task, state: State) -> State:
     fresh = _begin(task, drawn)
     return state._replace(
         unit=drawn, memory=fresh.memory, free=fresh.free, is_there=fresh.is_there,
-        slope=fresh.slope, worst=fresh.worst,
+        slope=fresh.slope, worst=fresh.worst, enough=fresh.enough, waited=fresh.waited,
         multiplier=jnp.tile(state.best_multiplier[None], (num, 1)), penalty=fresh.penalty,
         count=jnp.int32(0), leap=state.leap + 1,
     )  # fmt: skip
