@@ -394,13 +394,18 @@ def _starts(pattern: Pattern, starts, num_random: int, seed: int) -> np.ndarray:
     return pattern.to_unit(places)
 
 
+def _plain(state: State) -> State:
+    """As read from a file, so that one compiled program serves old and new states."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
+
+
 def _begin(task: _Task, units) -> State:
     num = len(units)
     drawn, _, _ = _drawn_back(task, units)
     rows = jax.eval_shape(task.limits, units[0]).shape[0]
     each = lambda make: jax.vmap(make)(drawn)  # noqa: E731
     zero = jnp.zeros(())
-    return State(
+    state = State(
         unit=drawn,
         multiplier=jnp.zeros((num, rows)),
         penalty=jnp.full(num, 10.0),
@@ -420,6 +425,7 @@ def _begin(task: _Task, units) -> State:
         count=jnp.int32(0),
         leap=jnp.int32(0),
     )
+    return _plain(state)
 
 
 def _next_stage(task: _Task, state: State, best: np.ndarray) -> State:
@@ -452,12 +458,13 @@ def _leapt(task: _Task, state: State) -> State:
         units[s, chosen] = level[chosen]
     drawn, _, _ = _drawn_back(task, jnp.asarray(units))
     fresh = _begin(task, drawn)
-    return state._replace(
+    state = state._replace(
         unit=drawn, memory=fresh.memory, free=fresh.free, is_there=fresh.is_there,
         slope=fresh.slope, worst=fresh.worst, enough=fresh.enough, waited=fresh.waited,
         multiplier=jnp.tile(state.best_multiplier[None], (num, 1)), penalty=fresh.penalty,
         count=jnp.int32(0), leap=state.leap + 1,
     )  # fmt: skip
+    return _plain(state)
 
 
 def _found(task: _Task, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
