@@ -15,7 +15,7 @@ amounts are so different that the series no longer reaches over a step, the valu
 objective anew from there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ from jaxevo.state import Array
 PROBES = (0.0, 1.0, 2.0, 8.0)  # multiples of the arm's amounts for which steps are chosen
 TOLERANCE = 1e-10  # of the last Taylor term
 ALARM = 1e-6  # a last term larger than this makes the value NaN
+Probes = Sequence[float] | np.ndarray
 HORIZONS = 24  # of the mean days without relapse
 MORE_STEPS = 1.5  # that a course may take than with the amounts that were tried
 FIELDS = ("gut_dose", "blood_dose", "infusion_rate", "level")
@@ -72,14 +73,15 @@ class _Dosing(NamedTuple):
 
 
 def objective(
-    problem: Problem, arm: int = 0, patient: int = 0, probes: tuple[float, ...] = PROBES
+    problem: Problem, arm: int = 0, patient: int = 0, probes: Probes = PROBES
 ) -> Objective:
     """ln P(no relapse by the horizon) of one arm of one patient.
 
     Args:
         problem: the study.
         arm, patient: which.
-        probes: multiples of the arm's amounts for which steps are chosen.
+        probes: multiples of the arm's amounts for which steps are chosen, of all [probe], or of each
+            [probe, entry].
 
     Raises:
         Refused: rates depend on the number of cells; or what `detection` refuses.
@@ -88,7 +90,7 @@ def objective(
 
 
 def free_days(
-    problem: Problem, arm: int = 0, patient: int = 0, probes: tuple[float, ...] = PROBES
+    problem: Problem, arm: int = 0, patient: int = 0, probes: Probes = PROBES
 ) -> Objective:
     """Mean days without relapse up to the horizon; the same arguments, the same refusals."""
     x, w = np.polynomial.legendre.leggauss(HORIZONS)
@@ -117,14 +119,12 @@ def _of_relapse(problem, arm, patient, probes, cuts) -> Objective:
             )
         start = extinction.start_of(problem, patient, process.net)
         rows = jax.jit(_rows(process, model, given))
-        tried = [_amounts(given) * factor for factor in probes]
+        tried = [_amounts(given) * np.asarray(factor, float) for factor in probes]
         walk = _Walk.of(problem, process, rows, start, tried, cuts)
     return _as_objective(walk.value, given)
 
 
-def burden(
-    problem: Problem, arm: int = 0, patient: int = 0, probes: tuple[float, ...] = PROBES
-) -> Objective:
+def burden(problem: Problem, arm: int = 0, patient: int = 0, probes: Probes = PROBES) -> Objective:
     """ln of the expected cells at the horizon, from the founders at day 0; the same arguments.
 
     Raises:
@@ -156,7 +156,7 @@ def burden(
             return Process(**same, which=each, still_below=process.still_below, **parts)
 
         taken = jax.jit(lambda amounts: flow.course(followed(amounts), count).steps)
-        tried = [taken(jnp.asarray(_amounts(given) * factor)) for factor in probes]
+        tried = [taken(jnp.asarray(_amounts(given) * np.asarray(f, float))) for f in probes]
         most = int(np.ceil(MORE_STEPS * np.max([np.asarray(steps) for steps in tried]))) + 2
 
         def value(amounts):
@@ -360,9 +360,7 @@ class _Walk(NamedTuple):
         """ln P(no relapse by the horizon)."""
         return self._log_none(self._chance(amounts))
 
-    def values(
-        self, amounts: Float[Array, " entry"], days: np.ndarray
-    ) -> Float[Array, " horizon"]:
+    def values(self, amounts: Float[Array, " entry"], days: np.ndarray) -> Float[Array, " horizon"]:
         """The same by several days, which must be ends of steps; later steps do nothing."""
         law, _ = self.rows(amounts)
         before = self.steps.end[None] <= days[:, None] + 1e-9

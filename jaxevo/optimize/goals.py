@@ -26,7 +26,8 @@ from jaxevo.engines import objective
 from jaxevo.engines.base import Arm, Problem
 from jaxevo.state import Array, Scalar
 
-PROBES = (0.0, 0.25, 0.5, 1.0)  # of the largest amounts, for which steps are chosen
+PROBES = (0.0, 0.25, 0.5, 1.0)  # of all largest amounts, for which steps are chosen
+ALONE = (0.3, 1.0)  # the same for each drug alone
 WIDTH = {"relapse": 0.05, "free_days": 0.5, "burden": 0.02}  # s above, in units of the values
 SMALLEST = 1e-300  # of -ln P(no relapse)
 BISECTIONS = 80
@@ -43,9 +44,7 @@ def with_amounts(arm: Arm, amounts: np.ndarray) -> Arm:
     """The same arm with other amounts: doses (mg), then levels (uM)."""
     num = len(arm.doses)
     doses = [d._replace(amount_mg=float(x)) for d, x in zip(arm.doses, amounts[:num], strict=True)]
-    levels = [
-        x._replace(level_um=float(c)) for x, c in zip(arm.levels, amounts[num:], strict=True)
-    ]
+    levels = [x._replace(level_um=float(c)) for x, c in zip(arm.levels, amounts[num:], strict=True)]
     return arm._replace(doses=tuple(doses), levels=tuple(levels))
 
 
@@ -58,6 +57,14 @@ def amounts_of(arm: Arm) -> Float[np.ndarray, " entry"]:
 
 def _level(level: Level) -> float:
     return level.level_um
+
+
+def _probes(arm: Arm) -> Float[np.ndarray, "probe entry"]:
+    """Multiples of the largest amounts: of all, then of each drug alone."""
+    drug = np.array([x.drug for x in (*arm.doses, *arm.levels)], int)
+    whole = [np.full(len(drug), share) for share in PROBES]
+    alone = [share * (drug == d) for d in np.unique(drug) for share in ALONE]
+    return np.array([*whole, *alone], float)
 
 
 def log_odds(log_none: Scalar) -> Scalar:
@@ -132,7 +139,8 @@ def goal(
         raise ValueError(f"the share of the worst is {share:g}; expected more than 0, at most 1")
     single = problem._replace(arms=(arm,))
     chosen = range(len(problem.models)) if patients is None else patients
-    made = [makers[kind](single, 0, patient, PROBES).value for patient in chosen]
+    probes = _probes(arm)
+    made = [makers[kind](single, 0, patient, probes).value for patient in chosen]
 
     def each(amounts):
         found = jnp.stack([value(amounts) for value in made])

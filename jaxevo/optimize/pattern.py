@@ -43,9 +43,7 @@ class Pattern(NamedTuple):
         return np.clip((np.asarray(variables, float) - self.low) / width, 0.0, 1.0)
 
 
-def one_by_one(
-    drug: np.ndarray, high: np.ndarray, cycle: np.ndarray | None = None
-) -> Pattern:
+def one_by_one(drug: np.ndarray, high: np.ndarray, cycle: np.ndarray | None = None) -> Pattern:
     """Every entry its own variable, from 0 to `high`.
 
     Args:

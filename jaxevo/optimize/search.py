@@ -5,11 +5,12 @@ In the unit box u of the pattern, with F = asinh(goal), which has the same minim
     L(u, m, r) = F(u) + sum_k [max(0, m_k + r g_k(u))^2 - m_k^2] / (2 r)
 
 is the augmented Lagrangian of the limits g <= 0 (Nocedal & Wright 2006, Numerical Optimization, chapter
-17.3). Stages, each of all starts in one `vmap`:
+17.3). Stages:
 
-    descent   Adam with a cosine schedule, projected to the box
+    descent   Adam with a cosine schedule, projected to the box; all starts in one `vmap`
     polish    L-BFGS on the variables that are not held at a bound (Bertsekas 1982,
-              doi:10.1137/0320018), projected line search; m and r after every chunk
+              doi:10.1137/0320018), projected line search; m and r
+              move when the slope is small enough for them
     leaps     L at its multipliers along each variable alone finds what no slope shows, such as one more
               pulse under a steep Hill curve; the 1, 2, 4, ... best leaps together are the next starts
 
@@ -19,260 +20,31 @@ is not called feasible. The state after every chunk is a tree of arrays, which c
 goes on from it gives the same bits.
 """
 
-import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Bool, Float, Int
 
 from jaxevo.optimize.limits import Limit, joined, rows_of
 from jaxevo.optimize.pattern import Pattern, check, random
-from jaxevo.state import Array
-
-DESCENT, POLISH, DONE = 0, 1, 2
-MEMORY = 10  # pairs of L-BFGS
-BACKTRACKS = 25
-HALVINGS = 45  # of the way back to the lowest doses
-LARGEST_PENALTY = 1e7
-LEVELS = 5  # of a variable, tried in a leap
-AT_ONCE = 16  # evaluations in one batch of leaps
-
-
-class Settings(NamedTuple):
-    """How long, how fine."""
-
-    descent_steps: int = 150
-    rate: float = 0.08  # of Adam, share of the box per step
-    tolerance: float = 1e-5  # projected slope of L, relative to max(1, |goal|)
-    violation: float = 1e-6  # of a limit, in units of its bound
-    chunk: int = 15  # steps between two looks, multipliers and savings
-    polish_chunks: int = 40  # at most, of one round
-    leaps: int = 3  # rounds at most
-
-
-class State(NamedTuple):
-    """Everything that goes on from one chunk to the next; leading axis start."""
-
-    unit: Float[Array, "start variable"]
-    multiplier: Float[Array, "start row"]
-    penalty: Float[Array, " start"]
-    worst: Float[Array, " start"]  # violation at the last look
-    adam: Any
-    memory: Any  # of L-BFGS
-    free: Bool[Array, "start variable"]  # not held at a bound
-    slope: Float[Array, " start"]  # projected
-    is_there: Bool[Array, " start"]
-    best: Float[Array, " variable"]
-    best_value: Float[Array, ""]  # infinite until something is feasible
-    best_multiplier: Float[Array, " row"]
-    best_slope: Float[Array, ""]
-    stage: Int[Array, ""]
-    count: Int[Array, ""]  # chunks of this stage
-    leap: Int[Array, ""]  # rounds of leaps
-
-
-HISTORY = ("stage", "best_value", "median_value", "worst_violation", "largest_slope", "num_converged")
-
-
-class Progress(NamedTuple):
-    """Where a search stands."""
-
-    stage: str
-    chunk: int
-    best: float  # goal of the best feasible schedule so far, infinite for none
-    converged: int  # of the starts
-
-
-class Found(NamedTuple):
-    """What a search has found; amounts in the order of the arm."""
-
-    amounts: Float[np.ndarray, " entry"]
-    variables: Float[np.ndarray, " variable"]
-    value: float  # of the goal
-    slack: dict[str, np.ndarray]  # -g of every limit, share of its bound; negative is a violation
-    multiplier: dict[str, np.ndarray]  # change of the goal per relative tightening of the bound
-    is_feasible: bool  # every limit holds
-    is_converged: bool
-    gradient_norm: float  # largest entry of the projected slope, goal per width of the box
-    history: dict[str, np.ndarray]  # [chunk]
-    starts: dict[str, np.ndarray]  # [start] value, is_feasible, is_converged; variables of each
-
-
-class _Task(NamedTuple):
-    """The functions of one search, all of one place in the unit box."""
-
-    goal: Callable[[Array], Array]
-    limits: Callable[[Array], Array]
-    settings: Settings
-
-    def lagrangian(self, unit, multiplier, penalty):
-        pushed = jnp.maximum(0.0, multiplier + penalty * self.limits(unit))
-        return jnp.arcsinh(self.goal(unit)) + jnp.sum(pushed**2 - multiplier**2) / (2 * penalty)
-
-
-# --- steps -----------------------------------------------------------------------------------------
-
-
-def _adam(settings: Settings):
-    schedule = optax.cosine_decay_schedule(settings.rate, settings.descent_steps, alpha=0.02)
-    return optax.adam(schedule, b1=0.9, b2=0.99)
-
-
-def _memory():
-    return optax.scale_by_lbfgs(MEMORY)
-
-
-_line = optax.scale_by_backtracking_linesearch(
-    BACKTRACKS, decrease_factor=0.5, increase_factor=float("inf")
+from jaxevo.optimize.state import (
+    DESCENT,
+    DONE,
+    HISTORY,
+    POLISH,
+    Found,
+    Progress,
+    Settings,
+    State,
+    loaded,
+    save,
 )
+from jaxevo.optimize.steps import FIRST_SLOPE, Task, chunk, drawn_back, leaps, new_adam, new_memory
 
-
-def _is_free(unit, slope):
-    return ~(((unit <= 0) & (slope >= 0)) | ((unit >= 1) & (slope <= 0)))
-
-
-def _projected(unit, slope):
-    return jnp.max(jnp.abs(jnp.clip(unit - slope, 0, 1) - unit), initial=0.0)
-
-
-def _descend(task: _Task, state, _):
-    unit, adam, multiplier, penalty = state
-    slope = jax.grad(task.lagrangian)(unit, multiplier, penalty)
-    slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
-    step, adam = _adam(task.settings).update(slope, adam, unit)
-    return (jnp.clip(unit + step, 0, 1), adam, multiplier, penalty), None
-
-
-def _polish(task: _Task, state, _):
-    """One step of L-BFGS; the memory is dropped when other variables come to be held."""
-    unit, memory, before, multiplier, penalty, is_there = state
-    at = lambda x: task.lagrangian(jnp.clip(x, 0, 1), multiplier, penalty)  # noqa: E731
-    value, slope = jax.value_and_grad(at)(unit)
-    free = _is_free(unit, slope)
-    slope = jnp.where(free, slope, 0.0)
-    fresh = _memory().init(unit)
-    pick = lambda test, a, b: jax.tree.map(partial(jnp.where, test), a, b)  # noqa: E731
-    memory = pick(jnp.any(free != before), fresh, memory)
-    direction, memory = _memory().update(slope, memory, unit)
-    direction = jnp.where(free, -direction, 0.0)
-    size = jnp.sqrt(jnp.sum(slope**2))
-    is_down = jnp.sum(direction * slope) < -1e-10 * size * jnp.sqrt(jnp.sum(direction**2))
-    steepest = -slope / jnp.maximum(1.0, size)
-    direction = jnp.where(is_down, direction, steepest)
-    memory = pick(is_down, memory, fresh)
-    step, _ = _line.update(direction, _line.init(unit), unit, value=value, grad=slope, value_fn=at)
-    after = jnp.clip(unit + step, 0, 1)
-    stays = is_there | ~(at(after) <= value)
-    return (jnp.where(stays, unit, after), memory, free, multiplier, penalty, is_there), None
-
-
-def _look(task: _Task, unit, multiplier, penalty):
-    """Goal, violation, slope, and the multipliers that follow."""
-    rows = task.limits(unit)
-    value = task.goal(unit)
-    slope = jax.grad(task.lagrangian)(unit, multiplier, penalty)
-    worst = jnp.max(rows, initial=0.0)
-    followed = jnp.maximum(0.0, multiplier + penalty * rows)
-    gap = jnp.max(jnp.abs(jnp.minimum(-rows, followed)), initial=0.0)
-    return value, worst, gap, _projected(unit, slope), followed
-
-
-@partial(jax.jit, static_argnums=(0, 2))
-def _chunk(task: _Task, state: State, stage: int) -> tuple[State, Array]:
-    """Some steps of all starts, then a look at each."""
-    num = task.settings.chunk
-
-    def one(unit, adam, memory, free, multiplier, penalty, is_there):
-        if stage == DESCENT:
-            carry = (unit, adam, multiplier, penalty)
-            (unit, adam, *_), _ = jax.lax.scan(partial(_descend, task), carry, length=num)
-        else:
-            carry = (unit, memory, free, multiplier, penalty, is_there)
-            (unit, memory, free, *_), _ = jax.lax.scan(partial(_polish, task), carry, length=num)
-        return unit, adam, memory, free, _look(task, unit, multiplier, penalty)
-
-    unit, adam, memory, free, seen = jax.vmap(one)(
-        state.unit, state.adam, state.memory, state.free,
-        state.multiplier, state.penalty, state.is_there,
-    )  # fmt: skip
-    value, worst, gap, slope, followed = seen
-    settled = slope <= task.settings.tolerance
-    there = settled & (worst <= task.settings.violation) & (gap <= task.settings.violation * 10)
-    there = state.is_there | there if stage == POLISH else jnp.zeros_like(there)
-    is_slow = worst > 0.25 * jnp.maximum(state.worst, task.settings.violation)
-    penalty = jnp.where(is_slow & ~there, 3 * state.penalty, state.penalty)
-    moves = ~there
-    bad = (worst > task.settings.violation) | ~jnp.isfinite(value)
-    ranked = jnp.where(bad, jnp.inf, value)
-    first = jnp.argmin(ranked)
-    is_better = ranked[first] < state.best_value
-    better = lambda new, old: jnp.where(is_better, new, old)  # noqa: E731
-    summary = jnp.stack([
-        jnp.asarray(float(stage)), better(ranked[first], state.best_value), jnp.nanmedian(value),
-        jnp.max(worst), jnp.max(slope), jnp.sum(there).astype(float),
-    ])  # fmt: skip
-    state = state._replace(
-        unit=unit, adam=adam, memory=memory, free=free, slope=slope, is_there=there, worst=worst,
-        multiplier=jnp.where(moves[:, None], followed, state.multiplier),
-        penalty=jnp.minimum(penalty, LARGEST_PENALTY),
-        best=better(unit[first], state.best),
-        best_value=better(ranked[first], state.best_value),
-        best_multiplier=better(followed[first], state.best_multiplier),
-        best_slope=better(slope[first], state.best_slope),
-        count=state.count + 1,
-    )  # fmt: skip
-    return state, summary
-
-
-@partial(jax.jit, static_argnums=0)
-def _drawn_back(task: _Task, units):
-    """Toward the lowest doses until every limit holds; where even those are too much, they."""
-
-    def one(unit):
-        holds = lambda share: jnp.all(task.limits(share * unit) <= 0)  # noqa: E731
-
-        def halve(_, bracket):
-            low, high = bracket
-            middle = (low + high) / 2
-            fits = holds(middle)
-            return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
-
-        none, whole = jnp.zeros(()), jnp.ones(())
-        share, _ = jax.lax.fori_loop(0, HALVINGS, halve, (none, whole))
-        found = jnp.where(holds(whole), 1.0, share) * unit
-        return found, task.goal(found), jnp.all(task.limits(found) <= 0)
-
-    return jax.vmap(one)(units)
-
-
-@partial(jax.jit, static_argnums=0)
-def _leaps(task: _Task, unit, multiplier):
-    """The best level of every variable alone, and how much lower the Lagrangian is there."""
-
-    def at(unit):
-        excess = jnp.sum(multiplier * task.limits(unit))
-        return jnp.arcsinh(task.goal(unit)) + excess
-
-    num = unit.shape[0]
-    mean = jnp.sum(unit) / jnp.maximum(1.0, jnp.sum((unit > 1e-3).astype(float)))
-    levels = jnp.append(jnp.linspace(0, 1, LEVELS), mean)
-    here = at(unit)
-    which = jnp.repeat(jnp.arange(num), LEVELS + 1)
-    level = jnp.tile(levels, num)
-    tried = jax.lax.map(
-        lambda x: at(unit.at[x[0]].set(x[1])), (which, level), batch_size=AT_ONCE
-    ).reshape(num, LEVELS + 1)
-    tried = jnp.where(jnp.isfinite(tried), tried, jnp.inf)
-    return levels[jnp.argmin(tried, axis=1)], here - jnp.min(tried, axis=1)
-
-
-# --- the search ------------------------------------------------------------------------------------
+USUAL = Settings()
 
 
 def search(
@@ -283,7 +55,7 @@ def search(
     starts: np.ndarray | None = None,
     num_random: int = 4,
     seed: int = 0,
-    settings: Settings = Settings(),
+    settings: Settings = USUAL,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     saved: Path | None = None,
@@ -308,7 +80,7 @@ def search(
     limits = tuple(limits)
     with jax.enable_x64(True):
         places = _starts(pattern, starts, num_random, seed)
-        task = _Task(
+        task = Task(
             lambda u: goal.value(pattern.amounts(pattern.of_unit(u))),
             lambda u: joined(limits)(pattern.amounts(pattern.of_unit(u))),
             settings,
@@ -316,13 +88,13 @@ def search(
         state = _begin(task, jnp.asarray(places))
         history = np.zeros((0, len(HISTORY)))
         if saved is not None and saved.exists():
-            state, history = _loaded(saved, state)
+            state, history = loaded(saved, state)
         while int(state.stage) != DONE:
-            state, summary = _chunk(task, state, int(state.stage))
+            state, summary = chunk(task, state, int(state.stage))
             history = np.concatenate([history, np.asarray(summary)[None]])
             state = _next_stage(task, state, history[:, 1])
             if saved is not None:
-                _save(saved, state, history)
+                save(saved, state, history)
             if progress is not None:
                 name = ("descent", "polish")[int(summary[0])]
                 progress(Progress(name, len(history), float(summary[1]), int(summary[5])))
@@ -343,19 +115,26 @@ def _starts(pattern: Pattern, starts, num_random: int, seed: int) -> np.ndarray:
     return pattern.to_unit(places)
 
 
-def _begin(task: _Task, units) -> State:
+def _plain(state: State) -> State:
+    """As read from a file, so that one compiled program serves old and new states."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
+
+
+def _begin(task: Task, units) -> State:
     num = len(units)
-    drawn, _, _ = _drawn_back(task, units)
+    drawn, _, _ = drawn_back(task, units)
     rows = jax.eval_shape(task.limits, units[0]).shape[0]
     each = lambda make: jax.vmap(make)(drawn)  # noqa: E731
     zero = jnp.zeros(())
-    return State(
+    state = State(
         unit=drawn,
         multiplier=jnp.zeros((num, rows)),
         penalty=jnp.full(num, 10.0),
         worst=jnp.full(num, jnp.inf),
-        adam=each(_adam(task.settings).init),
-        memory=each(_memory().init),
+        enough=jnp.full(num, FIRST_SLOPE),
+        waited=jnp.zeros(num, jnp.int32),
+        adam=each(new_adam(task.settings).init),
+        memory=each(new_memory().init),
         free=jnp.zeros(units.shape, bool),
         slope=jnp.full(num, jnp.inf),
         is_there=jnp.zeros(num, bool),
@@ -367,9 +146,10 @@ def _begin(task: _Task, units) -> State:
         count=jnp.int32(0),
         leap=jnp.int32(0),
     )
+    return _plain(state)
 
 
-def _next_stage(task: _Task, state: State, best: np.ndarray) -> State:
+def _next_stage(task: Task, state: State, best: np.ndarray) -> State:
     """From descent to polish, from polish to the leaps, until nothing is gained."""
     settings, count = task.settings, int(state.count)
     if int(state.stage) == DESCENT:
@@ -385,9 +165,9 @@ def _next_stage(task: _Task, state: State, best: np.ndarray) -> State:
     return state._replace(stage=jnp.int32(DONE)) if is_last else _leapt(task, state)
 
 
-def _leapt(task: _Task, state: State) -> State:
+def _leapt(task: Task, state: State) -> State:
     """New starts from the best: its 1, 2, 4, ... best leaps together."""
-    level, gain = map(np.asarray, _leaps(task, state.best, state.best_multiplier))
+    level, gain = map(np.asarray, leaps(task, state.best, state.best_multiplier))
     order = np.argsort(-gain, kind="stable")
     order = order[gain[order] > 10 * task.settings.tolerance]
     if not len(order):
@@ -397,20 +177,21 @@ def _leapt(task: _Task, state: State) -> State:
     for s in range(num):
         chosen = order[: 2**s]
         units[s, chosen] = level[chosen]
-    drawn, _, _ = _drawn_back(task, jnp.asarray(units))
+    drawn, _, _ = drawn_back(task, jnp.asarray(units))
     fresh = _begin(task, drawn)
-    return state._replace(
+    state = state._replace(
         unit=drawn, memory=fresh.memory, free=fresh.free, is_there=fresh.is_there,
-        slope=fresh.slope, worst=fresh.worst,
+        slope=fresh.slope, worst=fresh.worst, enough=fresh.enough, waited=fresh.waited,
         multiplier=jnp.tile(state.best_multiplier[None], (num, 1)), penalty=fresh.penalty,
         count=jnp.int32(0), leap=state.leap + 1,
     )  # fmt: skip
+    return _plain(state)
 
 
-def _found(task: _Task, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
+def _found(task: Task, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
     """The best of all, drawn back until every limit holds."""
     units, values, holds = map(
-        np.asarray, _drawn_back(task, jnp.concatenate([state.best[None], state.unit]))
+        np.asarray, drawn_back(task, jnp.concatenate([state.best[None], state.unit]))
     )
     values = np.where(np.isfinite(values), values, np.inf)
     chosen = int(np.argmin(np.where(holds, values, np.inf)))
@@ -440,28 +221,3 @@ def _found(task: _Task, pattern: Pattern, limits, state: State, history: np.ndar
             "is_converged": np.asarray(state.is_there), "variables": variables[1:],
         },
     )  # fmt: skip
-
-
-# --- states on disk --------------------------------------------------------------------------------
-
-
-def _save(path: Path, state: State, history: np.ndarray) -> None:
-    """All leaves, whole or not at all."""
-    part = path.with_suffix(".tmp")
-    with part.open("wb") as file:
-        np.savez(file, *map(np.asarray, jax.tree.leaves(state)), history=history)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _loaded(path: Path, like: State) -> tuple[State, np.ndarray]:
-    leaves, tree = jax.tree.flatten(like)
-    with np.load(path) as file:
-        history = file["history"]
-        found = [file[f"arr_{k}"] for k in range(len(file.files) - 1)]
-    if [a.shape for a in found] != [np.shape(b) for b in leaves]:
-        raise ValueError(
-            f"{path} holds the state of another search; remove it, or name another file"
-        )
-    return jax.tree.unflatten(tree, [jnp.asarray(a) for a in found]), history
