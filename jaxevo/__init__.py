@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     )
     from jaxevo.engines.cells import Progress
     from jaxevo.model import Model, rates
+    from jaxevo.optimize.schedule import optimize_schedule
     from jaxevo.plots import draw_all
-    from jaxevo.run import RunResult, plan, run_study, simulate, summarize
+    from jaxevo.run import RunResult, run_study, simulate, summarize
     from jaxevo.state import Environment, Rates, Traits
     from jaxevo.store import read_trajectory, write_trajectory
 
@@ -41,7 +42,7 @@ _HOME = {
     "custom_model": "custom",
     "draw_all": "plots",
     "load_study": "config",
-    "plan": "run",
+    "optimize_schedule": "optimize.schedule",
     "rates": "model",
     "read_trajectory": "store",
     "run_study": "run",
@@ -69,7 +70,7 @@ __all__ = [
     "custom_model",
     "draw_all",
     "load_study",
-    "plan",
+    "optimize_schedule",
     "rates",
     "read_trajectory",
     "run_study",

@@ -131,6 +131,11 @@ def resolve_optimize(study: Draft) -> None:
         choice.max_total_mg = choice.max_total_mg or drug.max_cumulative_mg
         if choice.on_days is None and choice.every_h is None:
             choice.on_days = [0.0]
+        if choice.route is None and choice.infusion_h is not None:
+            choice.route = "infusion"
+        elif choice.route is None:
+            is_oral = drug.plasma is not None and drug.plasma.absorption_per_h is not None
+            choice.route = "oral" if is_oral else "bolus"
     table.over = table.over or ("mean" if study.patients.count > 1 else "patient")
     if table.patients is None:
         table.patients = 1 if table.over == "patient" else min(study.patients.count, MOST_PATIENTS)

@@ -140,7 +140,7 @@ def _given_mg(study: Study, arm: Arm, drug: int, first: float, last: float) -> f
     """Milligrams of a drug in a time."""
     own = study.host.body_surface_m2 if study.host is not None else None
     some = [x for x in arm.doses if x.drug == drug and first - NEAR <= x.day < last - NEAR]
-    return sum(x.mg(own or 1.0) for x in some)
+    return sum((x.mg(own or 1.0) for x in some), 0.0)
 
 
 def beyond(study: Study, arm: Arm) -> list[str]:

@@ -59,7 +59,7 @@ def relapse(report: Report, title: str) -> Figure:
     return figure
 
 
-def _interval(axes: Axes, row: Report, y: float, color) -> None:
+def _interval(axes: Axes, row: Report, y: int, color) -> None:
     value = row["observed_relapse_probability"]
     if value is None:
         return

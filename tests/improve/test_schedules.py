@@ -40,6 +40,19 @@ def test_the_search_gives_every_dose_at_its_largest_and_keeps_what_stands_beside
     assert found.num_free == 5
 
 
+def test_the_arm_that_is_searched_is_the_arm_that_is_written(oral):
+    """With every amount at its largest: same days, routes, infusions, levels and fractions."""
+    sought = schedules.decisions(oral, oral.problem())
+    whole = oral.resolved()
+    whole["drugs"]["oral"]["max_cumulative_mg"] = 1e6
+    free = type(oral).model_validate(whole)
+    table = schedules.arm_table(free, "optimized", sought.pattern.high)
+    written = schedules.with_arms(free, [table]).problem().arms[0]
+    assert sorted(written.doses) == sorted(sought.arm.doses)
+    assert {dose.is_oral for dose in written.doses if dose.drug == 0} == {True}
+    assert written._replace(doses=()) == sought.arm._replace(doses=())
+
+
 def test_totals_are_limits_in_units_of_their_bounds(oral):
     """Tablets: 42 x 160 mg of 5,000; infusions: 2 x 100 mg in each cycle of 150."""
     found = schedules.decisions(oral, oral.problem())
