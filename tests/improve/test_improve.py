@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -97,6 +98,7 @@ def test_pictures_and_words_are_there(result):
     assert not (result.report_path.parent / improve.SAVED).exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_goes_on_to_the_same_schedule(result, tmp_path, monkeypatch):
     """Stopped after three looks, then called again on the same folder: the same bits."""
     study = study_of(tmp_path, SMALL)
@@ -105,8 +107,6 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_schedule(result, tmp_path
     class Heard(list):
         def __bool__(self):
             return len(heard) >= 3
-
-    from contextlib import contextmanager
 
     @contextmanager
     def listening():
