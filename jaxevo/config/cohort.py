@@ -105,7 +105,9 @@ def cohort(study: "Study") -> "Iterator[Study]":
     patients = study.patients
     if patients.count == 1 and not patients.vary and not patients.values:
         return
-    shared = study.resolved() | {"arms": [UNTREATED]}  # all patients have the arms of the study
+    # All patients have the arms of the study; what these give no patient changes, but for the marrow.
+    marrow = {"transduced_share": x for arm in study.arms if (x := arm.transduced_share)}
+    shared = study.resolved() | {"arms": [UNTREATED | marrow]}
     del shared["patients"]
     shared.pop("trial", None)
     rows = _ranks(study) if patients.vary else itertools.repeat((), patients.count)
