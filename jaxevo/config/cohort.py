@@ -105,9 +105,9 @@ def cohort(study: "Study") -> "Iterator[Study]":
     patients = study.patients
     if patients.count == 1 and not patients.vary and not patients.values:
         return
-    # All patients have the arms of the study; what these give no patient changes, but for the marrow.
-    marrow = {"transduced_share": x for arm in study.arms if (x := arm.transduced_share)}
-    shared = study.resolved() | {"arms": [UNTREATED | marrow]}
+    # All patients have the arms of the study, of which only the marrow matters to what a body may be.
+    shares = [arm.transduced_share or 0.0 for arm in study.arms]
+    shared = study.resolved() | {"arms": [UNTREATED | {"transduced_share": max(shares) or None}]}
     del shared["patients"]
     shared.pop("trial", None)
     rows = _ranks(study) if patients.vary else itertools.repeat((), patients.count)
