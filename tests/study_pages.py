@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
-from matplotlib.image import thumbnail
+from PIL import Image
 
 from jaxevo import load_study
 from jaxevo.compare import run_trial
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 STUDIES, FOLDER = ROOT / "configs" / "studies", ROOT / "docs" / "studies"
 RESULTS = "## What came out\n"
 SHOWN = ("survival", "response", "burden", "neutrophils", "relapse", "composition")
-SMALL = 0.6  # of the size of a picture
+SMALL, COLORS = 0.6, 256  # of the size of a picture; of its palette
 NOTES = ("source", "assumed")
 PHRASES = {  # of a dose, a fraction or an operation, in the order in which they are told
     "amount_mg": "{} mg", "amount_mg_per_m2": "{} mg/m2", "level_um": "{} uM", "gray": "{} Gy",
@@ -230,9 +230,19 @@ def results(name: str) -> str:
         for what in SHOWN:
             for picture in done.pictures:
                 if picture.stem.removeprefix("paired_") == what:
-                    thumbnail(str(picture), str(FOLDER / f"{name}-{what}.png"), scale=SMALL)
+                    shrink(picture, FOLDER / f"{name}-{what}.png")
                     parts.append(f"![{what}]({name}-{what}.png)\n")
     return "\n".join(parts)
+
+
+def shrink(picture: Path, small: Path) -> None:
+    """A picture in fewer points and colors."""
+    with Image.open(picture) as whole:
+        size = round(whole.width * SMALL), round(whole.height * SMALL)
+        scaled = whole.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        # A palette of the most distant colors keeps thin lines, which are few of the points.
+        palette = {"method": Image.Quantize.MAXCOVERAGE, "dither": Image.Dither.NONE}
+        scaled.quantize(COLORS, **palette).save(small, optimize=True)
 
 
 def _summary(summary: dict[str, dict[str, Any]]) -> str:
