@@ -300,3 +300,13 @@ def test_an_arm_can_have_a_transduced_marrow_of_its_own():
     np.testing.assert_allclose(lowest[1:], of(other, "lowest_neutrophils")[0, 0, 0], rtol=1e-12)
     assert lowest[1] > 1.2 * lowest[0]
     np.testing.assert_array_equal(of(found, "burden")[1], of(found, "burden")[0])
+
+
+def test_many_tumors_behind_a_barrier_are_seen_at_once():
+    """A block of 256 with an inhibited pump at its barrier, whose propagators are made on the way: a program
+    with two batched LAPACK calls in it never ended on two cores.
+    """
+    plain = Arm("plain", doses(A, 1.4 * np.arange(20), is_oral=True))
+    problem = study(always(plain), plain, model=builders.build(**MODEL | BARRIER), horizon=8.0)
+    found = of(clones.simulate(problem), "site_burden")[:, 0, 0, -1]
+    assert np.array_equal(found[0], found[1])
