@@ -224,7 +224,10 @@ def results(name: str) -> str:
         else:
             done = run_trial(load_study(path, needs=["trial"]), Path(folder))
             parts = [f"By `jaxevo trial configs/studies/{name}.toml`.\n"]
-            parts += [_trial(json.loads(done.report_path.read_text()))]
+            report = json.loads(done.report_path.read_text())
+            parts += [_trial(report)]
+            if not is_by_recist(report):
+                done.pictures = [path for path in done.pictures if "response" not in path.stem]
         for old in FOLDER.glob(f"{name}-*.png"):
             old.unlink()
         for what in SHOWN:
@@ -274,7 +277,7 @@ def _trial(report: dict[str, Any]) -> str:
         "Intervals (95 %) are those of chance, not of the assumed numbers.\n",
         _table(head, rows),
     ]
-    if "recist" in report["progression"].lower():
+    if is_by_recist(report):
         kinds = ("CR", "PR", "SD", "PD")
         shares = [[n, *(_share(a["response"]["best"][k]) for k in kinds)] for n, a in found.items()]
         parts.append(_table(["best response", *kinds], shares))
@@ -299,6 +302,11 @@ def _trial(report: dict[str, Any]) -> str:
     ]
     parts.append(_table([f"against {control}", "days without progression, same patients"], rows))
     return "\n".join(part for part in parts if part)
+
+
+def is_by_recist(report: dict[str, Any]) -> bool:
+    """Whether the tumors of a trial have lesions."""
+    return "RECIST" in report["progression"]
 
 
 def _share(row: dict[str, Any]) -> str:
