@@ -304,9 +304,7 @@ def epigenetic_drugs(study: Used) -> list[str]:
 
 
 def suppressor_drugs(study: Used) -> list[str]:
-    return list(
-        study.table.get("immune", {}).get("suppressors", {}).get("removed_per_day", ())
-    )
+    return list(study.table.get("immune", {}).get("suppressors", {}).get("removed_per_day", ()))
 
 
 def irradiates(mechanism: str) -> Claim:
@@ -338,16 +336,24 @@ BIOLOGY: dict[int, dict[str, Claim]] = {
     4: {"lost activation of a prodrug": loses_activation},
     5: {"altered target: mutations x drugs": has_folds},
     6: {"lost target": on_bound_target("lost_target")},
-    7: {"amplified target that outnumbers the drug": on_bound_target("target_amplification", pool="trapped")},
+    7: {
+        "amplified target that outnumbers the drug": on_bound_target(
+            "target_amplification", pool="trapped"
+        )
+    },
     8: {"bypass through a target of another drug": on_bound_target("bypass", "through")},
     9: {"repair of damage by a drug": lambda s: bool(s.altered("repair")) and s.acting(dna=True)},
     10: {
-        "apoptosis evasion": lambda s: bool(s.altered("apoptosis_evasion")) and s.acting(apoptotic=True)
+        "apoptosis evasion": lambda s: (
+            bool(s.altered("apoptosis_evasion")) and s.acting(apoptotic=True)
+        )
     },
     11: {"epigenetic switch that a drug turns": switches},
     12: {"quiescence, and a drug that is specific to the cycle": rests},
     13: {
-        "checkpoint ligand": lambda s: any(t["ligand_share"] > 0 for t in s.altered("immune_evasion")),
+        "checkpoint ligand": lambda s: any(
+            t["ligand_share"] > 0 for t in s.altered("immune_evasion")
+        ),
         "lost antigen": lambda s: any(t["antigen_factor"] < 1 for t in s.altered("immune_evasion")),
     },
     14: {
