@@ -442,6 +442,21 @@ def test_lines_of_the_concentration_picture_are_the_concentrations():
     ]  # fmt: skip
 
 
+def test_an_arm_that_decides_has_no_concentration_to_draw():
+    """Every tumor has its own there, which is not recorded: the picture is that of the other arms."""
+    trajectory, figure = drawn("plain", figures.concentration)
+    root = dict(trajectory[""])
+    for name in ("blood_concentration", "concentration"):
+        unknown = root[name].data.copy()
+        unknown[0] = np.nan
+        root[name] = root[name]._replace(data=unknown)
+    with figures.own_style():
+        other = figures.concentration({**trajectory, "": root})
+    for axes, same in zip(other.axes, figure.axes, strict=True):
+        assert len(axes.lines) == len(same.lines) > 0
+        assert axes.get_ylim() == same.get_ylim()
+
+
 # --- names ---
 
 
