@@ -101,7 +101,7 @@ def custom_model(
         bioavailability=per_drug,
         delivery=DeliveryParams(
             everywhere, never, np.zeros(num_sites), 100 * everywhere, never,
-            np.zeros((num_sites, 0)),
+            np.zeros((num_sites, 0)), np.full(num_sites, np.inf),
         ),
         sites=SiteParams(
             "none", np.full(num_sites, np.inf), np.ones(num_sites), np.zeros(num_sites),

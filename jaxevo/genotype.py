@@ -66,6 +66,8 @@ class Genome(eqx.Module):
     repair_factor: Float[Array, " alteration"]
     evaded_share: Float[Array, " alteration"]
     mutation_factor: Float[Array, " alteration"]
+    antigen_factor: Float[Array, " alteration"]
+    ligand_share: Float[Array, " alteration"]
     # how it is gained and lost
     first_gain_probability: Float[Array, " alteration"]  # level 0 -> 1, per division
     gain_probability: Float[Array, " alteration"]  # level n -> n + 1, n >= 1
@@ -154,6 +156,8 @@ class Genome(eqx.Module):
             repair_factor=ones(a),
             evaded_share=zeros(a),
             mutation_factor=ones(a),
+            antigen_factor=ones(a),
+            ligand_share=zeros(a),
             first_gain_probability=zeros(a),
             gain_probability=zeros(a),
             loss_probability=zeros(a),
@@ -231,4 +235,6 @@ def traits(genome: Genome, levels: Float[Array, " alteration"]) -> Traits:
         repair_factor=jnp.prod(genome.repair_factor**levels),
         evaded_share=1.0 - jnp.prod((1.0 - genome.evaded_share) ** levels),
         mutation_factor=jnp.prod(genome.mutation_factor**levels),
+        antigen_factor=jnp.prod(genome.antigen_factor**levels),
+        ligand_share=1.0 - jnp.prod((1.0 - genome.ligand_share) ** levels),
     )

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PyTree
 
 from jaxevo import drug
-from jaxevo.cell import birth, death, hierarchy, migration, mutation, switching
+from jaxevo.cell import birth, death, hierarchy, immune, migration, mutation, switching
 from jaxevo.cell.birth import BirthParams
 from jaxevo.cell.death import DeathParams
+from jaxevo.cell.immune import ImmuneParams
 from jaxevo.cell.mutation import MutationParams
 from jaxevo.drug import CellularParams, apoptosis, signaling
 from jaxevo.drug.delivery import DeliveryParams
@@ -67,10 +68,14 @@ class Model(eqx.Module):
     mutation: MutationParams
     body_surface: Scalar = eqx.field(default_factory=lambda: np.ones(()))  # m2, for doses per m2
     custom: Custom | None = None  # if given, `rates` asks it and no station
+    immune: ImmuneParams | None = None  # none under a custom law, which has extra variables
 
 
 def rates(model: Model, traits: Traits, environment: Environment) -> Rates:
     """How fast things happen to ONE cell at ONE site: the journey of every drug, then the cell's life.
+
+    Killing by effector cells is not in the death rate: it follows the cells of the moment, and engines
+    add it (`cell.immune`). What a cell brings to it is its visibility.
 
     Returns:
         Rates in 1/day, mutation probabilities per division.
@@ -85,6 +90,9 @@ def rates(model: Model, traits: Traits, environment: Environment) -> Rates:
     on_death = signaling.combine(hill(output, a.death_half_odds, a.death_hill))
     drug_induced = apoptosis.drug_death_rate(a, traits, environment, on_death)
     asymmetric, symmetric = hierarchy.differentiation_probability(model.genome, traits)
+    seen = None
+    if model.immune is not None:
+        seen = immune.visibility(model.immune, traits, environment)
     return Rates(
         birth_rate=birth.birth_rate(b, traits, environment, on_birth),
         death_rate=death.death_rate(model.death, traits, drug_induced),
@@ -93,6 +101,7 @@ def rates(model: Model, traits: Traits, environment: Environment) -> Rates:
         migration_rate=migration.migration_rate(traits, environment),
         asymmetric_probability=asymmetric,
         symmetric_probability=symmetric,
+        visibility=seen,
     )
 
 

@@ -47,6 +47,8 @@ class Traits(eqx.Module):
     repair_factor: Scalar  # divides DNA damage, >= 1 [1]
     evaded_share: Scalar  # share of the death signal that is ignored, 0..1 [0]
     mutation_factor: Scalar  # genetic instability, times every mutation probability [1]
+    antigen_factor: Scalar  # antigen that effector cells see, 0..1 [1]
+    ligand_share: Scalar  # share of immune killing that its checkpoint ligand brakes, 0..1 [0]
 
 
 class Environment(eqx.Module):
@@ -75,3 +77,4 @@ class Rates(eqx.Module):
     # per division, in genome.differentiations order
     asymmetric_probability: Float[Array, " differentiation"] = _nothing()  # one daughter changes
     symmetric_probability: Float[Array, " differentiation"] = _nothing()  # both daughters change
+    visibility: Scalar | None = None  # to effector cells, 0..1; None where there is no immunity

@@ -20,6 +20,7 @@ from jaxevo import drug, genotype
 from jaxevo import model as models
 from jaxevo.cell.birth import BirthParams
 from jaxevo.cell.death import DeathParams
+from jaxevo.cell.immune import ImmuneParams
 from jaxevo.cell.mutation import MutationParams
 from jaxevo.drug import CellularParams
 from jaxevo.drug.apoptosis import ApoptosisParams
@@ -55,6 +56,7 @@ NEUTRAL: dict[str, tuple[str, float]] = {
     "penetration_length": ("site drug", 100.0),
     "barrier_permeability": ("site drug", np.inf),
     "barrier_pump": ("site pump", 0.0),
+    "half_delivery": ("site", np.inf),
     # sites
     "capacity": ("site", np.inf),
     "growth_factor": ("site", 1.0),
@@ -123,6 +125,29 @@ NEUTRAL_HOST: dict[str, tuple[str, float]] = {
     "growth_half": ("drug", 1.0),
 }
 
+# The same for immune cells, which a model has once one of these is named.
+NEUTRAL_IMMUNE: dict[str, tuple[str, float]] = {
+    "influx": ("", 0.0),
+    "recruitment": ("", 0.0),
+    "recruitment_half": ("", 1.0),
+    "exhaustion": ("", 0.0),
+    "loss_rate": ("", 0.0),
+    "kill_rate": ("", 0.0),
+    "kill_half": ("", np.inf),
+    "infiltration": ("site", 1.0),
+    "effectors": ("site", 0.0),
+    "suppressor_recruitment": ("", 0.0),
+    "suppressor_half": ("", 1.0),
+    "suppressor_loss_rate": ("", 0.0),
+    "suppression_half": ("", np.inf),
+    "suppressor_infiltration": ("site", 1.0),
+    "suppressors": ("site", 0.0),
+    "checkpoint_block": ("drug", 0.0),
+    "checkpoint_ec50": ("drug", 1.0),
+    "removal_rate": ("drug", 0.0),
+    "removal_ec50": ("drug", 1.0),
+}
+
 UNDRUGGABLE = "undruggable"  # the last route of a bypass
 
 
@@ -147,11 +172,12 @@ def build(
         "route": (*targets, UNDRUGGABLE),
         "peripheral": ("first", "second"),
     }
-    unknown = parameters.keys() - NEUTRAL.keys()
+    table = NEUTRAL | NEUTRAL_IMMUNE
+    unknown = parameters.keys() - table.keys()
     assert not unknown, f"no such parameter: {unknown}"
 
     def leaf(name: str) -> np.ndarray:
-        axes, neutral = NEUTRAL[name]
+        axes, neutral = table[name]
         array = np.full([len(names[axis]) for axis in axes.split()], neutral)
         fill(array, (), axes.split(), names, parameters.get(name, neutral))
         return array
@@ -179,6 +205,7 @@ def build(
         birth=params(BirthParams),
         death=params(DeathParams),
         mutation=params(MutationParams, mutating_daughters=mutating_daughters),
+        immune=params(ImmuneParams) if parameters.keys() & NEUTRAL_IMMUNE.keys() else None,
     )
 
 

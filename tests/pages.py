@@ -66,6 +66,8 @@ UNITS = {
     "per day": "1/day",
     "per hour": "1/h",
     "uM per hour": "uM/h",
+    "cells per day": "cells/day",
+    "per day and cell": "1/(day cell)",
     "L per hour": "L/h",
     "g per mol": "g/mol",
     "mg per m2": "mg/m2",

@@ -64,6 +64,8 @@ site = "lung"
 capacity_cells = 1e5
 growth_factor = 1.2
 shielded_share = 0.25
+effector_infiltration = 0.8
+suppressor_infiltration = 1.5
 delivered_fraction = { tki = 0.5, fluid = 0.75 }
 equilibration_per_h = { mtx = 0.5 }
 vessel_distance_um = 50
@@ -228,6 +230,13 @@ inheritance = "mutation"
 probability_per_division = 1e-6
 evaded_share = 0.6
 
+[alterations.hidden]
+mechanism = "immune_evasion"
+inheritance = "mutation"
+probability_per_division = 1e-6
+antigen_factor = 0.3
+ligand_share = 0.4
+
 [alterations.tolerant]
 mechanism = "quiescence"
 inheritance = "epigenetic"
@@ -259,6 +268,26 @@ max_level = 2
 asymmetric_probability_per_division = 0.1
 symmetric_probability_per_division = 0.05
 division_factor = 0.5
+
+[immune]
+influx_cells_per_day = 300
+loss_per_day = 0.1
+kill_per_day_per_effector = 2e-5
+kill_half_cells = 1e6
+recruitment_per_day = 0.05
+recruitment_half_cells = 2e4
+exhaustion_per_day_per_cell = 1e-6
+effector_cells = 2500
+checkpoint_ec50_um = { blocker = 0.2 }
+
+[immune.suppressors]
+recruitment_cells_per_day = 400
+recruitment_half_cells = 3e4
+loss_per_day = 0.3
+suppression_half_cells = 600
+suppressor_cells = 50
+removed_per_day = { tki = 0.7 }
+removal_ec50_um = { tki = 0.01 }
 
 [patients]
 count = 1

@@ -118,6 +118,54 @@ def test_sites_and_delivery_are_taken_over(problem):
     same(sites.migration_rate, [[0, 1e-3], [0, 0]])
 
 
+def test_immune_cells_are_taken_over(problem, tmp_path):
+    """Sites scale what comes to them and what is there; drugs that do nothing have constants that do
+    nothing; without the table there is none.
+    """
+    immune = problem.model.immune
+    numbers = {
+        "influx": 300, "recruitment": 0.05, "recruitment_half": 2e4, "exhaustion": 1e-6,
+        "loss_rate": 0.1, "kill_rate": 2e-5, "kill_half": 1e6, "infiltration": [0.8, 1],
+        "effectors": [2000, 2500], "suppressor_recruitment": 400, "suppressor_half": 3e4,
+        "suppressor_loss_rate": 0.3, "suppression_half": 600, "suppressor_infiltration": [1.5, 1],
+        "suppressors": [75, 50], "checkpoint_block": [0, 0, 0, 1],
+        "checkpoint_ec50": [1, 1, 1, 0.2], "removal_rate": [0.7, 0, 0, 0],
+        "removal_ec50": [0.01, 1, 1, 1],
+    }  # fmt: skip
+    assert set(numbers) == set(vars(immune))
+    for name, values in numbers.items():
+        same(getattr(immune, name), values)
+    assert study_of(tmp_path, MINIMAL).problem().model.immune is None
+
+
+FEWEST = """
+[immune]
+influx_cells_per_day = 30
+loss_per_day = 0.1
+kill_per_day_per_effector = 1e-3
+"""
+
+
+def test_effectors_start_at_rest_and_suppressors_never_come_by_default(tmp_path):
+    """s/d effectors at the start; mass action, no recruitment, no exhaustion, no suppression."""
+    study = study_of(tmp_path, MINIMAL + FEWEST)
+    assert study.immune.effector_cells == pytest.approx(300)
+    immune = study.problem().model.immune
+    same(immune.effectors, [300.0])
+    same(immune.kill_half, INF)
+    same(immune.suppression_half, INF)
+    for name in ("recruitment", "exhaustion", "suppressor_recruitment"):
+        same(getattr(immune, name), 0.0)
+    same(immune.suppressors, [0.0])
+
+
+def test_patients_may_have_immune_numbers_of_their_own(tmp_path):
+    """[immune] is part of the body, as [host] is."""
+    given = "[patients.values]\n'immune.kill_per_day_per_effector' = [1e-3, 2e-3]\n"
+    problem = study_of(tmp_path, MINIMAL + FEWEST + given).problem()
+    assert [float(model.immune.kill_rate) for model in problem.models] == [1e-3, 2e-3]
+
+
 def test_the_stations_in_the_cell_are_taken_over(problem):
     """Transport, metabolism, targets, signaling, damage, death; constants that do nothing elsewhere."""
     cell = problem.model.cellular
@@ -167,6 +215,7 @@ WRITES = {
     "free_detour": {"bypass_share": {("HER2", None): 0.7}, "gain": 1e-6},
     "mend": {"repair_factor": 3.0, "gain": 1e-6},
     "deaf": {"evaded_share": 0.6, "gain": 1e-6},
+    "hidden": {"antigen_factor": 0.3, "ligand_share": 0.4, "gain": 1e-6},
     "tolerant": {
         "division_factor": 0.05,
         "natural_death_factor": 0.5,
@@ -207,7 +256,7 @@ def test_every_mechanism_writes_its_own_row_and_nothing_else(problem):
             for keys, value in values.items() if isinstance(values, dict) else [((), values)]:
                 getattr(wanted, leaf)[(j, *(index[key] for key in keys))] = value
     jax.tree.map(same, genome, wanted)
-    assert genome.max_levels == (1, 3, 1, 1, 1, 1, 1, 4, 1, 1, 2, 1, 1, 1, 1, 2)
+    assert genome.max_levels == (1, 3, 1, 1, 1, 1, 1, 4, 1, 1, 2, 1, 1, 1, 1, 1, 2)
 
 
 def test_doses_become_single_administrations(problem):

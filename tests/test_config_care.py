@@ -331,7 +331,7 @@ BAD_TABLES = {
         "tumor.birth_rate\n1\n",
         (
             "patients.csv:1: column `tumor.birth_rate` is shared by all patients; expected a number in "
-            "[sites.X], [drugs.X], [targets.X], [pumps.X], [alterations.X] or [host], or one of "
+            "[sites.X], [drugs.X], [targets.X], [pumps.X], [alterations.X], [host] or [immune], or one of "
             "tumor.birth_rate_per_day, tumor.death_rate_per_day, tumor.radiation_alpha_per_gy, "
             "tumor.radiation_beta_per_gy2, study.genetic_instability"
         ),

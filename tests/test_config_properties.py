@@ -38,6 +38,7 @@ MECHANISM_KEYS = {
     "bypass": {"target": DRUG, "share": 0.5},
     "repair": {"repair_factor": 2},
     "apoptosis_evasion": {"evaded_share": 0.25},
+    "immune_evasion": {"antigen_factor": 0.5, "ligand_share": 0.25},
     "quiescence": {"division_factor": 0},
     "genetic_instability": {"mutation_factor": 10},
     "fitness": {},
@@ -168,6 +169,7 @@ def raw_studies(draw):
                 **about(names[-1], INHERITANCE_KEYS[inheritance]),
             }
     raw |= draw(bodies(names))
+    raw |= immune_of(raw)
     for number in range(draw(st.integers(1, 2))):
         rows = [draw(doses_of(name, drug)) for name, drug in given_drugs.items()]
         raw["arms"].append({"name": f"arm {number}", "doses": rows} | draw(care_of(raw, rows)))
@@ -183,6 +185,13 @@ def bodies(draw, names):
         "host": st.just({"body_surface_m2": 1.75, "drugs": drugs}),
     }
     return draw(st.fixed_dictionaries({}, optional=optional))
+
+
+def immune_of(raw) -> dict:
+    """The immune cells that an alteration needs."""
+    mechanisms = {table["mechanism"] for table in raw.get("alterations", {}).values()}
+    fewest = {"influx_cells_per_day": 2.5, "loss_per_day": 0.5, "kill_per_day_per_effector": 1e-3}
+    return {"immune": fewest} if "immune_evasion" in mechanisms else {}
 
 
 @st.composite

@@ -15,7 +15,7 @@ import tomli_w
 from pydantic.fields import FieldInfo
 
 import jaxevo
-from jaxevo import Trajectory, store, treatment
+from jaxevo import Trajectory, screen, store, treatment
 from jaxevo.compare import DESCRIBED
 from jaxevo.config.alterations import INHERITANCES, MECHANISMS, Alteration, own_keys
 from jaxevo.config.tables import RELAPSES, Table
@@ -37,7 +37,7 @@ CITATIONS = set(Table.model_fields)  # keys that every table takes
 COLUMNS = ["key", "unit", "default", "values", "meaning", "feeds"]
 STATIONS = (
     "schedule plasma delivery transport metabolism target signaling damage apoptosis "
-    "birth death mutation hierarchy switching migration sites"
+    "birth death immune mutation hierarchy switching migration sites"
 ).split()
 JOINTS = {"__init__", "course"}  # modules of drug/ and cell/ that join stations
 
@@ -282,6 +282,25 @@ def test_every_variable_of_the_other_engines_is_described(engine, others):
             }
 
 
+@pytest.mark.parametrize("engine", ["cells", *OTHERS])
+def test_what_immune_cells_add_to_a_trajectory_is_described(engine, others, folder):
+    """Two variables, in all engines that count the cells of a tumor along its course."""
+    text = (
+        SMALL
+        + "[immune]\ninflux_cells_per_day = 1\nloss_per_day = 1\nkill_per_day_per_effector = 0\n"
+    )
+    settings = ("record.snapshot_days=[]", "study.max_alterations=0")
+    text = text.replace("treat_at_cells = 100", "founders = 100")
+    found = jaxevo.simulate(study_of(folder, text, f"study.engine={engine}", *settings))[""]
+    grid = next(g for g in grids(STUDY) if g.heading == "With immune cells")
+    added = {
+        name: (" ".join(v.dims), v.units)
+        for name, v in found.items()
+        if name in ("effector_cells", "suppressor_cells")
+    }
+    assert added == ({} if engine == "extinction" else described(grid))
+
+
 def test_every_attribute_of_a_file_is_described(folder):
     """Those of a run, and those that only a git work tree brings."""
     _, attributes = jaxevo.read_trajectory(folder / "runs/my/trajectory.h5")
@@ -321,6 +340,20 @@ def test_what_a_trial_writes_of_a_tumor_is_described():
     assert [[bare(cell) for cell in row[:3]] for row in grid.rows] == written
 
 
+def test_what_a_screen_writes_is_described():
+    """Name, dimensions and unit of every variable, in the order of the file."""
+    grid = next(
+        grid
+        for grid in grids(STUDY)
+        if "[screen.lines]" in grid.heading and "variable" in grid.columns
+    )
+    written = [
+        [name, ", ".join(axes), "" if unit == "1" else unit]
+        for name, (axes, unit, _) in screen.DESCRIBED.items()
+    ]
+    assert [[bare(cell) for cell in row[:3]] for row in grid.rows] == written
+
+
 @pytest.mark.parametrize("page", [README, STUDY], ids=["README.md", "study.md"])
 def test_names_in_the_text_exist(page, folder, others):
     """A name with an underscore is a key, a mechanism, a variable, an attribute or a public name."""
@@ -333,6 +366,7 @@ def test_names_in_the_text_exist(page, folder, others):
         known |= rules.keys() | {
             key for name in rules for key in rule_class(base, name).model_fields
         }
+    known |= set(screen.DESCRIBED)
     known |= {"state_row", *RELAPSES, *(row[0] for row in DESCRIBED.values())}
     for variables in [v for found in (trajectory, *others.values()) for v in found.values()]:
         known |= {name for key, v in variables.items() for name in (key, *v.dims)}

@@ -1,4 +1,4 @@
-"""Command line: `jaxevo run STUDY`, `trial STUDY`, `check STUDY`, `info`, `selftest`.
+"""Command line: `jaxevo run STUDY`, `trial STUDY`, `screen STUDY`, `check STUDY`, `info`, `selftest`.
 
 Exit codes: 0 done, 1 a check of the selftest failed, 2 bad input (one sentence on stderr), 3 a limit
 was reached (room, memory), 4 a result could not be stored, 130 and 143 after SIGINT and SIGTERM. What
@@ -11,7 +11,6 @@ import platform
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,19 +20,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from jaxevo.cli import words
+from jaxevo.cli.exits import BAD_INPUT, FAILED, LIMIT, SIGNALLED, STORAGE, Stop
+from jaxevo.cli.folders import folder_of
 from jaxevo.config import Study, StudyError, load_study
 from jaxevo.config.load import place_of
 from jaxevo.config.sentences import hint
 from jaxevo.config.tables import ENGINES
 
 if TYPE_CHECKING:
+    from jaxevo.assay import ScreenResult, ScreenSize
     from jaxevo.compare import TrialResult, TrialSize
     from jaxevo.engines.cells import Progress
     from jaxevo.run import Plan, RunResult
 
 DEVICES = ("cpu", "gpu")
-FAILED, BAD_INPUT, LIMIT, STORAGE = 1, 2, 3, 4
-SIGNALLED = 128  # plus the number of the signal
 
 app = typer.Typer(
     add_completion=False,
@@ -41,15 +41,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Drug resistance in tumors: cell by cell, clone by clone, on average, or as a probability.",
 )
-
-
-class Stop(Exception):
-    """The command ends here, with a sentence and an exit code."""
-
-    def __init__(self, code: int, sentence: object) -> None:
-        super().__init__(" ".join(str(sentence).split()))
-        self.code = code
-
 
 OutFolder = Annotated[
     Path | None, typer.Option("--out", help="Folder for the results, new or empty [runs/STUDY].")
@@ -83,7 +74,7 @@ def run(
     """Simulate a study; write trajectory, pictures and the resolved study into one folder."""
     _check_device(device)
     loaded = _load(study, settings, engine)
-    with _folder(out, Path(study).stem) as folder, _refusals(study, settings, engine):
+    with folder_of(out, Path(study).stem) as folder, _refusals(study, settings, engine):
         planned = _plan(loaded)
         _check_resources(planned, folder, device)
         is_silent = quiet or as_json
@@ -113,7 +104,7 @@ def trial(
     """Compare the arms of a study: response, survival, toxicity; write report, tumors and pictures."""
     _check_device(device)
     loaded = _load(study, settings, engine, needs=("trial",))
-    with _folder(out, f"{Path(study).stem}-trial") as folder, _refusals(study, settings, engine):
+    with folder_of(out, f"{Path(study).stem}-trial") as folder, _refusals(study, settings, engine):
         from jaxevo import compare  # noqa: PLC0415 - brings JAX
 
         problem, plan = compare.trial_of(loaded)
@@ -129,6 +120,41 @@ def trial(
         typer.echo(result.report_path.read_text(encoding="utf-8"))
     elif not quiet:
         typer.echo(words.trial_text(result))
+    _end(result)
+
+
+@app.command()
+def screen(
+    study: StudyFile,
+    out: OutFolder = None,
+    settings: Settings = None,
+    device: Device = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Try drugs alone and together on a tumor or on cell lines; write report, cells and pictures."""
+    _check_device(device)
+    loaded = _load(study, settings, None, needs=("screen",))
+    with folder_of(out, f"{Path(study).stem}-screen") as folder, _refusals(study, settings, None):
+        from jaxevo import assay  # noqa: PLC0415 - brings JAX
+
+        size = assay.screen_size(*assay.screen_of(loaded))
+        _check_screen(size, folder, device)
+        is_silent = quiet or as_json
+        if not is_silent:
+            typer.echo(words.screen_plan_text(loaded, size))
+        with _progress(is_shown=not is_silent and sys.stderr.isatty()) as progress, _failures():
+            result = assay.run_screen(loaded, folder, device=device, progress=progress)
+    if result.report is None:
+        number = result.interrupted or signal.SIGINT
+        name = signal.Signals(number).name
+        raise Stop(
+            SIGNALLED + number, f"stopped by {name}; nothing of a screen is kept before its end"
+        )
+    if as_json:
+        typer.echo(result.report_path.read_text(encoding="utf-8"))
+    elif not quiet:
+        typer.echo(words.screen_text(result))
     _end(result)
 
 
@@ -210,7 +236,7 @@ def _check_device(device: str | None) -> None:
         raise Stop(BAD_INPUT, f"--device {device}: expected {' or '.join(DEVICES)}")
 
 
-def _end(result: "RunResult | TrialResult") -> None:
+def _end(result: "RunResult | TrialResult | ScreenResult") -> None:
     """What the exit code says of a study that did not go to its end."""
     if result.interrupted is not None:
         name = signal.Signals(result.interrupted).name
@@ -251,46 +277,6 @@ def _refusals(file: str, settings: list[str] | None, engine: str | None) -> Iter
         raise Stop(BAD_INPUT, f"{where}: key `study.engine`: {refusal}") from None
 
 
-@contextmanager
-def _folder(out: Path | None, stem: str) -> Iterator[Path]:
-    """A folder of its own for the results; removed again if nothing was written into it."""
-    folder = _new_folder(stem) if out is None else _given_folder(out)
-    try:
-        yield folder
-    finally:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def _new_folder(stem: str) -> Path:
-    """`runs/STEM`, or the first of `runs/STEM-2`, `runs/STEM-3`, ... that is free."""
-    number = 1
-    while True:
-        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise Stop(BAD_INPUT, f"{folder}: cannot be made: {error.strerror}") from None
-        else:
-            return folder
-
-
-def _given_folder(out: Path) -> Path:
-    """The folder after --out, which must be new or empty, and writable."""
-    try:
-        if out.exists() and not out.is_dir():
-            raise Stop(BAD_INPUT, f"--out {out}: is a file; expected a new or empty folder")
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise Stop(BAD_INPUT, f"--out {out}: exists and is not empty; expected a new folder")
-        with tempfile.TemporaryFile(dir=out):
-            return out
-    except OSError as error:
-        raise Stop(BAD_INPUT, f"--out {out}: is not writable: {error.strerror}") from None
-
-
 def _check_resources(plan: "Plan", folder: Path, device: str | None) -> None:
     """Refuse what cannot fit, before anything is computed."""
     memory = _memory()
@@ -316,6 +302,18 @@ def _check_trial(size: "TrialSize", most: Callable[[int], int], folder: Path, de
             LIMIT,
             f"the trial takes {words.size(size.memory_bytes)} of memory, and there are "
             f"{words.size(memory)}; {way}: lower patients.count, study.replicates or the number of scans",
+        )
+    _check_disk(size.disk_bytes, folder)
+
+
+def _check_screen(size: "ScreenSize", folder: Path, device: str | None) -> None:
+    """Refuse a screen that cannot fit."""
+    memory = _memory()
+    if device != "gpu" and size.memory_bytes > memory:
+        raise Stop(
+            LIMIT,
+            f"the screen takes {words.size(size.memory_bytes)} of memory, and there are "
+            f"{words.size(memory)}; lower screen.replicates, screen.order, or the number of levels or lines",
         )
     _check_disk(size.disk_bytes, folder)
 

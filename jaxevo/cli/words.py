@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jaxevo.config import Study
 
 if TYPE_CHECKING:
+    from jaxevo.assay import ScreenResult, ScreenSize
     from jaxevo.compare import TrialResult, TrialSize
     from jaxevo.run import Plan, RunResult
     from jaxevo.selftest import Result
@@ -73,6 +74,33 @@ def trial_text(result: "TrialResult") -> str:
 
     lines = [trial.tell(result.report), ""]
     lines += [f"report: {result.report_path}", f"tumors: {result.trajectory_path}"]
+    lines += [f"picture: {path}" for path in result.pictures]
+    return "\n".join(lines)
+
+
+def screen_plan_text(study: Study, size: "ScreenSize") -> str:
+    """What a screen will take, line by line."""
+    table = study.screen
+    replicates = 0 if table is None else table.replicates
+    agents = [] if table is None else table.names()
+    what = "the tumor" if table is None or table.lines is None else f"{size.lines:,} lines"
+    many = f"{size.combinations:,} combinations x {what} x {replicates:,} replicates"
+    lines = [
+        study.study.title,
+        f"  agents  {', '.join(agents)}",
+        f"  tumors  {size.tumors:,} ({many}), on the engine clones",
+        f"  memory  {size.memory_bytes / 2**20:,.0f} MiB",
+        f"  disk    {size.disk_bytes / 2**20:,.1f} MiB",
+    ]
+    return "\n".join(lines)
+
+
+def screen_text(result: "ScreenResult") -> str:
+    """What a screen found, and where it is."""
+    from jaxevo import screen  # noqa: PLC0415 - brings JAX
+
+    lines = [] if result.report is None else [screen.tell(result.report), ""]
+    lines += [f"report: {result.report_path}", f"cells: {result.arrays_path}"]
     lines += [f"picture: {path}" for path in result.pictures]
     return "\n".join(lines)
 

@@ -247,6 +247,17 @@ class ApoptosisEvasion(Alteration):
         row.put("evaded_share", self.evaded_share)
 
 
+class ImmuneEvasion(Alteration):
+    """Less killing by effector cells: lost antigen, or a ligand of their checkpoint."""
+
+    antigen_factor: Share = 1.0
+    ligand_share: Share = 0.0
+
+    def act(self, row):
+        row.put("antigen_factor", self.antigen_factor)
+        row.put("ligand_share", self.ligand_share)
+
+
 class Quiescence(Alteration):
     """Rare division, slower turnover, and less harm by radiation."""
 
@@ -380,6 +391,7 @@ MECHANISMS: dict[str, type[Alteration]] = {
     "bypass": Bypass,
     "repair": Repair,
     "apoptosis_evasion": ApoptosisEvasion,
+    "immune_evasion": ImmuneEvasion,
     "quiescence": Quiescence,
     "genetic_instability": GeneticInstability,
     "fitness": Fitness,

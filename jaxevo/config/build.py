@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxevo.cell.birth import BirthParams
 from jaxevo.cell.death import DeathParams
+from jaxevo.cell.immune import ImmuneParams
 from jaxevo.cell.mutation import MutationParams
 from jaxevo.config.alterations import Axes, Row, fill
 from jaxevo.config.build_care import HOURS, arm_of, given, host, limits, visits
@@ -141,6 +142,7 @@ def model(study: Study, axes: Axes) -> Model:
             study.study.mutating_daughters, _array(study.study.genetic_instability)
         ),
         body_surface=_array(surface(study) or 1.0),
+        immune=_immune(study, axes),
     )
 
 
@@ -211,6 +213,7 @@ def _delivery(study: Study, axes: Axes) -> DeliveryParams:
         penetration_length=np.tile(length, (num_sites, 1)),
         barrier_permeability=permeability * HOURS,
         barrier_pump=pump,
+        half_delivery=_array([site.half_delivery_cells for site in sites]),
     )
 
 
@@ -225,6 +228,44 @@ def _sites(study: Study, axes: Axes) -> SiteParams:
         growth_factor=_array([site.growth_factor for site in sites]),
         shielded_share=_array([site.shielded_share for site in sites]),
         migration_rate=migration,
+    )
+
+
+def _immune(study: Study, axes: Axes) -> ImmuneParams | None:
+    """Effector and suppressor cells; suppressors that never come where the study has none."""
+    table, sites = study.immune, study.sites.values()
+    if table is None:
+        return None
+    held, num_drugs = table.suppressors, len(axes.drugs)
+    infiltration = _array([site.effector_infiltration for site in sites])
+    suppressor_infiltration = _array([site.suppressor_infiltration for site in sites])
+    block, block_ec50 = np.zeros(num_drugs), np.ones(num_drugs)
+    removal, removal_ec50 = np.zeros(num_drugs), np.ones(num_drugs)
+    fill(block_ec50, axes.drugs, table.checkpoint_ec50_um)
+    fill(block, axes.drugs, dict.fromkeys(table.checkpoint_ec50_um, 1.0))
+    if held is not None:
+        fill(removal, axes.drugs, held.removed_per_day)
+        fill(removal_ec50, axes.drugs, held.removal_ec50_um)
+    return ImmuneParams(
+        influx=_array(table.influx_cells_per_day),
+        recruitment=_array(table.recruitment_per_day),
+        recruitment_half=_array(table.recruitment_half_cells or 1.0),
+        exhaustion=_array(table.exhaustion_per_day_per_cell),
+        loss_rate=_array(table.loss_per_day),
+        kill_rate=_array(table.kill_per_day_per_effector),
+        kill_half=_array(table.kill_half_cells),
+        infiltration=infiltration,
+        effectors=given(table.effector_cells) * infiltration,
+        suppressor_recruitment=_array(held.recruitment_cells_per_day if held else 0.0),
+        suppressor_half=_array(held.recruitment_half_cells if held else 1.0),
+        suppressor_loss_rate=_array(held.loss_per_day if held else 0.0),
+        suppression_half=_array(held.suppression_half_cells if held else np.inf),
+        suppressor_infiltration=suppressor_infiltration,
+        suppressors=(held.suppressor_cells if held else 0.0) * suppressor_infiltration,
+        checkpoint_block=block,
+        checkpoint_ec50=block_ec50,
+        removal_rate=removal,
+        removal_ec50=removal_ec50,
     )
 
 

@@ -6,7 +6,7 @@ study as it was written, before `resolve` spells it out.
 
 import math
 
-from jaxevo.config.alterations import GeneticInstability
+from jaxevo.config.alterations import GeneticInstability, ImmuneEvasion
 from jaxevo.config.care import (
     MAX_ENTRIES,
     check_arms,
@@ -239,6 +239,27 @@ def check_pumps(study: Draft) -> None:
             known_keys("drug", getattr(pump, key), study.drugs, ("pumps", name, key))
 
 
+def check_immune(study: Draft) -> None:
+    """What acts on immune cells has some to act on, and names drugs and suppressors that exist."""
+    immune = study.immune
+    for name, site in study.sites.items():
+        for key in ("effector_infiltration", "suppressor_infiltration"):
+            has_cells = immune is not None and (key[0] == "e" or immune.suppressors is not None)
+            if getattr(site, key) != 1 and not has_cells:
+                table = "[immune]" if key[0] == "e" else "[immune.suppressors]"
+                raise fault(f"needs the table {table}", ("sites", name, key))
+    if immune is None:
+        for name, alteration in study.alterations.items():
+            if isinstance(alteration, ImmuneEvasion):
+                at = ("alterations", name, "mechanism")
+                raise fault('is "immune_evasion", which needs the table [immune]', at)
+        return
+    known_keys("drug", immune.checkpoint_ec50_um, study.drugs, ("immune", "checkpoint_ec50_um"))
+    if immune.suppressors is not None:
+        at = ("immune", "suppressors", "removed_per_day")
+        known_keys("drug", immune.suppressors.removed_per_day, study.drugs, at)
+
+
 def check_alterations(study: Draft) -> None:
     """Alterations name drugs, pumps and targets on which they can act."""
     targets = target_names(study)
@@ -318,6 +339,7 @@ CHECKS = (
     check_sites,
     check_drugs,
     check_pumps,
+    check_immune,
     check_alterations,
     check_targets,
     check_times,

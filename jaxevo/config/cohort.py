@@ -33,6 +33,7 @@ SHARED = {
     "study": ("genetic_instability",),
 }
 TABLES = ("sites", "drugs", "targets", "pumps", "alterations")
+BODY = ("host", "immune")
 LEAST_EIGENVALUE = 1e-9  # of correlations; below it, rounding decides
 UNTREATED = {"name": "untreated", "doses": []}
 
@@ -107,7 +108,8 @@ def cohort(study: "Study") -> "Iterator[Study]":
         return
     shared = study.resolved() | {"arms": [UNTREATED]}  # all patients have the arms of the study
     del shared["patients"]
-    shared.pop("trial", None)
+    for table in ("trial", "screen"):
+        shared.pop(table, None)
     rows = _ranks(study) if patients.vary else itertools.repeat((), patients.count)
     for patient, row in enumerate(rows):
         table = copy.deepcopy(shared)
@@ -155,11 +157,12 @@ def _find(table: dict[str, Any], keys: list[str], at: Path) -> Any:
     """The value at a path that patients may have of their own."""
     if len(keys) < 2:
         raise fault("expected the path of a number, such as tumor.birth_rate_per_day", at)
-    if keys[0] not in (*SHARED, *TABLES, "host") or keys[1] not in SHARED.get(keys[0], keys[1]):
+    if keys[0] not in (*SHARED, *TABLES, *BODY) or keys[1] not in SHARED.get(keys[0], keys[1]):
         names = [f"{root}.{key}" for root, own in SHARED.items() for key in own]
         raise fault(
             "is shared by all patients; expected a number in "
-            f"{', '.join(f'[{name}.X]' for name in TABLES)} or [host], or one of {', '.join(names)}",
+            f"{', '.join(f'[{name}.X]' for name in TABLES)}, [host] or [immune], or one of "
+            f"{', '.join(names)}",
             at,
         )
     level: Any = table

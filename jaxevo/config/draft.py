@@ -6,6 +6,8 @@ from jaxevo.config.alterations import AnyAlteration
 from jaxevo.config.arms import Arm
 from jaxevo.config.doses import Calendar
 from jaxevo.config.host import Host
+from jaxevo.config.immune import Immune
+from jaxevo.config.screen import Screen
 from jaxevo.config.tables import (
     Drug,
     General,
@@ -32,12 +34,14 @@ class Draft(Table):
     targets: dict[str, Target] = Field(default_factory=dict)
     pumps: dict[str, Pump] = Field(default_factory=dict)
     alterations: dict[str, AnyAlteration] = Field(default_factory=dict)
+    immune: Immune | None = None
     patients: Patients = Patients()
     relapse: Relapse = Relapse()
     record: Record = Record()
     visits: Visits | None = None
     host: Host | None = None
     trial: Trial | None = None
+    screen: Screen | None = None
     arms: list[Arm]
 
     @property

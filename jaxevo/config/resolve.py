@@ -6,6 +6,7 @@ What is resolved resolves to itself, so that a study and its saved form are equa
 import math
 
 from jaxevo.config import checks, growth
+from jaxevo.config.agents import resolve_screen
 from jaxevo.config.arms import SINGLE_LINE, Line
 from jaxevo.config.doses import Dosing
 from jaxevo.config.draft import ONE_SITE, Draft, site_names
@@ -23,6 +24,7 @@ def resolve(study: Draft) -> None:
     tumor.crowding = growth.crowding(study)
     if general.max_cells is None:
         general.max_cells = _default_room(study)
+    resolve_screen(study)
     _resolve_patients(study)
     _resolve_targets(study)
     _resolve_sites(study)

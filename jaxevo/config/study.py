@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from pydantic import model_validator
 
+from jaxevo.config.agents import check_screen
 from jaxevo.config.checks import check
 from jaxevo.config.cohort import check_patients
 from jaxevo.config.draft import Draft
@@ -20,6 +21,7 @@ class Study(Draft):
     @model_validator(mode="after")
     def _fits_together(self) -> "Study":
         check(self)
+        check_screen(self)
         resolve(self)
         check_patients(self)
         return self

@@ -162,6 +162,8 @@ class Site(Table):
     capacity_cells: Capacity = math.inf
     growth_factor: Factor = 1.0
     shielded_share: Share = 0.0
+    effector_infiltration: Factor = 1.0
+    suppressor_infiltration: Factor = 1.0
     delivered_fraction: Annotated[
         float | ByDrug, PlainValidator(PerName(Number(at_least=0.0), or_number=True))
     ] = 1.0
@@ -172,6 +174,9 @@ class Site(Table):
         ),
     ] = math.inf
     vessel_distance_um: Micrometers = 0.0
+    half_delivery_cells: Annotated[
+        float, BeforeValidator(Number("cells", above=0.0, may_be_infinite=True))
+    ] = math.inf
     migration_per_day: Annotated[
         dict[str, float], PlainValidator(PerName(Number("per day", at_least=0.0), of="site"))
     ] = {}

@@ -4,7 +4,9 @@
     f = perfusion * e^{-x / lambda} * PS / (PS + E),        1/k = 1/k_perfusion + 1/(PS + E)
     lambda = lambda_ref (M_ref / M)^(1/2),                  E = sum_p a_p (V_p / K_p) (1 - I_p)
 
-    perfusion     delivered fraction, >= 0, per drug; small in a poorly perfused core or a sanctuary
+    perfusion     delivered fraction, >= 0, per drug; small in a poorly perfused core or a sanctuary.
+                  It may follow the burden: divided by 1 + N/N_half with N cells at the site, since a
+                  large tumor is worse perfused (`perfused`); N_half infinite for none
     k_perfusion   equilibration rate, 1/day, infinite when at once
     x             distance from the vessel through extracellular matrix, um
     lambda        penetration length, um, 100 at M_ref = 500 g/mol unless the study says otherwise;
@@ -36,6 +38,14 @@ class DeliveryParams(eqx.Module):
     penetration_length: Float[Array, "*site drug"]  # um
     barrier_permeability: Float[Array, "*site drug"]  # 1/day, infinite where there is no barrier
     barrier_pump: Float[Array, "*site pump"]  # pumps at the barrier, multiples of the table's vmax
+    half_delivery: Float[Array, "*site"]  # cells that halve perfusion, may be infinite
+
+
+def perfused(params: DeliveryParams, num_cells: Float[Array, " site"]) -> DeliveryParams:
+    """All sites as they are perfused with so many cells."""
+    share = 1 / (1 + num_cells / params.half_delivery)
+    fraction = params.delivered_fraction * share[:, None]
+    return eqx.tree_at(lambda p: p.delivered_fraction, params, fraction)
 
 
 def delivery(

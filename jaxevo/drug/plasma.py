@@ -18,9 +18,9 @@ y(h) = e^{Kh} y(0) + (integral_0^h e^{Ks} ds) u; both matrices stand in one matr
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax.scipy.linalg import expm
 from jaxtyping import Float
 
+from jaxevo.exponential import exponential
 from jaxevo.state import Array, Scalar
 
 GUT, CENTRAL, PERIPHERAL = 0, 1, (2, 3)
@@ -62,5 +62,5 @@ def propagator(
     n = matrix.shape[0]
     top = jnp.concatenate([matrix, jnp.eye(n, dtype=matrix.dtype)], axis=1)
     block = jnp.concatenate([top, jnp.zeros_like(top)], axis=0) * duration
-    exponential = expm(block, max_squarings=48)
-    return exponential[:n, :n], exponential[:n, n:]
+    both = exponential(block)
+    return both[:n, :n], both[:n, n:]

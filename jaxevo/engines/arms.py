@@ -47,7 +47,9 @@ class Part(ABC):
         )  # fmt: skip
         target = self.problem.stop_at_cells
         self.target = jnp.float64(np.inf if target is None else float(target))
-        self.recorder = counted.Recorder(run.net, run.when, self.num)
+        self.has_immune = self.problem.model.immune is not None
+        num_extra = 2 * run.net.num_sites * self.has_immune
+        self.recorder = counted.Recorder(run.net, run.when, self.num, num_extra)
         self.watched = Watched.empty(run.problem, self.num, run.when)
         self.marked = 0
         if len(run.when.day) > 1:
@@ -78,6 +80,8 @@ class Part(ABC):
         """Write down mark `m`."""
         when, width = self.run.when, self.rules.width
         self.recorder.mark(m, [counts_of(b) for b in self.blocks], width)
+        if when.is_record[m] and self.has_immune:
+            self.recorder.mark_immune(m, [np.asarray(b.extra) for b in self.blocks], width)
         if when.is_visit[m] and self.problem.visits is not None:
             number = int(when.is_visit[:m].sum())
             for i, block in enumerate(self.blocks):
@@ -227,6 +231,6 @@ def joined(parts: list[Part], num_arms: int, each: int) -> tuple[Whole, counted.
     last = lambda *x: np.concatenate([np.asarray(y) for y in x], axis=-1)[..., place]  # noqa: E731
     first = lambda *x: np.concatenate(x)[place]  # noqa: E731
     recorder = counted.Recorder(parts[0].run.net, parts[0].run.when, num_arms * each)
-    for name in ("sites", "classes", "clones"):
+    for name in ("sites", "classes", "clones", "immune"):
         setattr(recorder, name, first(*(getattr(p.recorder, name) for p in parts)))
     return jax.tree.map(last, *finals), recorder, jax.tree.map(first, *(p.watched for p in parts))

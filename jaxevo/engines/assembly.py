@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxevo import genotype
 from jaxevo.drug.schedule import Dose
+from jaxevo.engines import immunity
 from jaxevo.engines.base import Problem, Trajectory, Variable
 from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
 from jaxevo.engines.handover import State, origins
@@ -44,7 +45,8 @@ def trajectory_bytes(problem: Problem, when: Marks) -> int:
     tumors = num_arms * problem.replicates
     classes = min(problem.record.max_classes, model.genome.num_genotypes)
     num_sites, num_drugs = len(model.names.sites), len(model.names.drugs)
-    sizes = 8 * tumors * int(when.is_record.sum()) * (2 + num_sites + classes)
+    immune = 2 * num_sites * (model.immune is not None)
+    sizes = 8 * tumors * int(when.is_record.sum()) * (2 + num_sites + classes + immune)
     clones = 8 * tumors * int(when.is_clones.sum()) * problem.record.max_clones
     times = len(multiples(problem.record.concentration_every, problem.horizon))
     return sizes + clones + 8 * num_arms * times * num_drugs * (num_sites + 1)
@@ -99,6 +101,14 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
             classes[:, r] = np.rint(flat).astype(np.int64).reshape(arms * num, len(tracked))
     others = np.where(unknown, -1, burden - classes.sum(axis=2))
     classes = np.where(unknown[:, :, None], -1, classes)
+    found = {}
+    if problem.model.immune is not None:
+        extra = np.full((arms * num, len(records), 2 * sites.shape[2]), np.nan)
+        written = run.recorder.immune
+        if written:
+            extra[:, : len(written)] = np.stack(written, axis=1)
+        extra[unknown] = np.nan
+        found = immunity.variables(shaped(extra), sites.shape[2])
     time = (*TUMOR, "time")
     return {
         "time": Variable(("time",), day, "d", "time since the start of treatment"),
@@ -111,6 +121,7 @@ def _sizes(problem: Problem, num: int, run: ArmRun) -> dict[str, Variable]:
             time, shaped(others), "cells", "living cells of all classes that are not tracked"
         ),
         **class_names(problem, tracked),
+        **found,
     }
 
 
@@ -199,7 +210,9 @@ def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
     dose = np.stack([_dose_mg(model, arm.doses, record_days) for arm in problem.arms])
     for a, arm in enumerate(problem.arms):
         if arm.decides:  # what is given differs from tumor to tumor
-            dose[a], blood[a][:], site[a][:] = np.nan, np.nan, np.nan
+            dose[a], blood[a][:] = np.nan, np.nan
+        if problem.goes_by_visits(arm):
+            site[a][:] = np.nan
     axes = ("arm", "concentration_time")
     return {
         "concentration_time": Variable(
@@ -209,7 +222,7 @@ def drugs(problem: Problem, when: Marks) -> dict[str, Variable]:
             (*axes, "site", "drug"),
             np.stack(site),
             "uM",
-            "free drug at the site; NaN where doses are decided at visits",
+            "free drug at the site; NaN where doses are decided at visits, or delivery follows the burden",
         ),
         "blood_concentration": Variable(
             (*axes, "drug"),

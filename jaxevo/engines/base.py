@@ -129,6 +129,7 @@ class Record(NamedTuple):
     concentration_every: float = 1 / 24
     max_classes: int = 64  # tracked one by one; the others are summed
     max_clones: int = 50
+    origins: bool = True  # `clones`: where every clone came from, and the cells at the end by clone
 
 
 class Problem(NamedTuple):
@@ -166,6 +167,21 @@ class Problem(NamedTuple):
     def host_of(self, patient: int) -> HostParams:
         """The marrow of one patient."""
         return self.hosts[patient if len(self.hosts) > 1 else 0]
+
+    @property
+    def delivery_follows(self) -> bool:
+        """Whether some site is the worse perfused the more cells it has."""
+        return any(bool(np.any(np.isfinite(m.delivery.half_delivery))) for m in self.models)
+
+    def goes_by_visits(self, arm: Arm) -> bool:
+        """Whether concentrations in an arm depend on the tumor."""
+        return arm.decides or (self.delivery_follows and bool(self.model.names.drugs))
+
+    def with_visits(self) -> "Problem":
+        """The same with a visit at every sync where delivery follows the burden and none are ordered."""
+        if self.visits is None and self.delivery_follows:
+            return self._replace(visits=Visits(every=self.sync))
+        return self
 
     @property
     def models(self) -> tuple[Model, ...]:

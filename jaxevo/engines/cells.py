@@ -34,6 +34,7 @@ from jaxevo.engines.tumors import (
     new_tumors,
     place,
     site_count,
+    with_immune,
 )  # fmt: skip
 from jaxevo.model import Model, cast
 from jaxevo.state import Traits
@@ -101,6 +102,11 @@ def _check(problem: Problem) -> None:
                 f"arm {arm.name!r} decides at visits, and the cells engine needs all doses in advance; "
                 "choose the clones engine"
             )
+    if problem.delivery_follows:
+        raise Refused(
+            "delivery follows the burden, and the cells engine tabulates rates for all tumors at once; "
+            "leave out half_delivery_cells, or choose the clones engine"
+        )
     if problem.still_below:
         raise Refused(
             "the cells engine follows whole cells, and a cell is never still; leave out still_below, or "
@@ -157,7 +163,8 @@ class _Run:
         sources = None
         if problem.immigration:
             sources = Sources.of(np.array([row.events_per_day for row in problem.immigration]))
-        self.world = World(model.sites, (model, jax.jit(all_traits)(model)), sources)
+        content = (model, jax.jit(all_traits)(model))
+        self.world = World(model.sites, content, sources, immune=model.immune)
         wanted = tuple(jax.devices()) if devices is None else devices
         num_tumors = len(self.replicates) * len(problem.arms)
         self.devices = wanted[: max(1, num_tumors)]
@@ -184,6 +191,7 @@ class _Run:
             self.layout, problem.founders_in(0), self.num_sites, problem.seed, self.replicates, batch,
             start,
         )  # fmt: skip
+        fresh = with_immune(fresh, problem.model, self.replicates, start)
         self.tumors: Tumors = place(fresh, self.devices)
 
     def _padded(self, num_tumors: int) -> int:
@@ -277,7 +285,9 @@ class _Run:
         self.births = self.deaths = np.zeros(len(self.tumors.arm), np.int64)
         inputs = seen(problem.model, plan.concentration, plan.end - plan.duration, plan.duration)
         jump, kept = _jumps(problem, plan, *self.world.content)
-        self.world = World(self.world.sites, self.world.content, self.world.sources, kept)
+        self.world = World(
+            self.world.sites, self.world.content, self.world.sources, kept, self.world.immune
+        )
         grid = Grid(jnp.asarray(plan.duration, jnp.float32), inputs, jump)
         recorder = Recorder(problem, self.layout.lanes_per_tumor, num_arms * num)
         recorder.mark(0, when, self.tumors)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxevo.engines import counted
+from jaxevo.engines import counted, immunity
 from jaxevo.engines.arms import Decided, InAdvance, Part, joined
 from jaxevo.engines.base import Founder, Problem, Refused, Trajectory
 from jaxevo.engines.blocks import Grown, Whole, fetched, padded
@@ -73,6 +73,7 @@ def simulate(
         )
     if start is not None:
         problem = _going_on(problem, start)
+    problem = problem.with_visits()
     run = _Run(problem, replicates, progress, should_stop, intervals_per_call, devices)
     with jax.enable_x64(True):
         run.all_groups(start)
@@ -101,7 +102,8 @@ class _Run:
         self.net = problem_network(problem)
         num_arms, num_patients = len(problem.arms), len(problem.models)
         tumors = num_arms * num_patients * len(self.replicates)
-        self.has_lineage = tumors * self.net.num_types * 2 * 20 <= LINEAGE_BYTES
+        lineage_bytes = tumors * self.net.num_types * 2 * 20
+        self.has_lineage = problem.record.origins and lineage_bytes <= LINEAGE_BYTES
         every = None if problem.visits is None else problem.visits.every
         self.when: Marks = marks(problem.record, problem.horizon, every)
         self.results: list[counted.Group] = []
@@ -210,8 +212,10 @@ class _Run:
             born = np.where(count > 0, 0.0, nan)
             lineage = Lineage(born, nan, np.full(count.shape, -1, np.int32))  # type: ignore[arg-type]
         # the extra variables start on day 0 and on the first day of growth alike
-        extra = np.stack([_first_extra(self.problem, p) for p in patients])
+        extra = np.stack([immunity.start(self.problem.models[p]) for p in patients])
         extra = np.repeat(extra, len(self.replicates), axis=0).T
+        if start is not None and start.immune is not None:
+            extra = start.immune.T
         whole = Whole(
             count, extra, np.zeros(num, int), zeros, zeros, zeros, zeros, np.ones(num, int), lineage
         )
@@ -279,7 +283,8 @@ class _Run:
         when, num_arms = self.when, len(self.problem.arms)
         parts: list[Part] = []
         for arms in parts_of(self.problem):
-            kind = Decided if self.problem.arms[arms[0]].decides else InAdvance
+            decides = self.problem.goes_by_visits(self.problem.arms[arms[0]])
+            kind = Decided if decides else InAdvance
             parts.append(kind(self, arms, patients, grown))
         for m in range(1, len(when.day)):
             if not all(self.at_once(parts, lambda part, m=m: part.to_mark(m))):
@@ -291,12 +296,6 @@ class _Run:
         final, recorder, watched = joined(parts, num_arms, each)
         marked = min(part.marked for part in parts)
         return counted.Group(patients, grown, final, recorder, marked, watched)
-
-
-def _first_extra(problem: Problem, patient: int) -> np.ndarray:
-    """The extra variables of a custom law at the start."""
-    custom = problem.models[patient].custom
-    return np.zeros(0) if custom is None else np.asarray(custom.start, float)
 
 
 def _course(

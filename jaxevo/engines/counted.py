@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxevo.engines import watched
+from jaxevo.engines import immunity, watched
 from jaxevo.engines.assembly import TUMOR, class_names, drugs, names
 from jaxevo.engines.base import Problem, Trajectory, Variable
 from jaxevo.engines.events import Lineage
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Recorder:
     """Cells of every class and site at the record days, [tumor, record, ...]."""
 
-    def __init__(self, net: Network, when: Marks, num_tumors: int):
+    def __init__(self, net: Network, when: Marks, num_tumors: int, num_extra: int = 0):
         self.net, self.when, self.num = net, when, num_tumors
         num_records = int(when.is_record.sum())
         self.row = np.cumsum(when.is_record) - 1
@@ -32,7 +32,14 @@ class Recorder:
             (num_tumors, len(self.clone_marks), 2, net.num_inside * bool(len(self.clone_marks))),
             np.int64,
         )
+        self.immune = np.full((num_tumors, num_records, num_extra), np.nan)
         self.total = 0
+
+    def mark_immune(self, m: int, extras: list[np.ndarray], width: int) -> None:
+        """Write down the immune cells of all blocks, [variable, tumor] each, at mark `m`."""
+        for i, extra in enumerate(extras):
+            at = slice(i * width, min((i + 1) * width, self.num))
+            self.immune[at, self.row[m]] = extra[:, : at.stop - at.start].T
 
     def mark(self, m: int, counts: list[np.ndarray], width: int) -> None:
         """Write down mark `m` from the counts of all blocks, [origin, type, tumor] each."""
@@ -82,7 +89,9 @@ def trajectory(
             ),
         )  # fmt: skip
     root |= _clones(problem, len(replicates), net, groups)
-    found = {"": root, "state": _stacked([table.state() for table in tables], STATE)}
+    found = {"": root}
+    if problem.record.origins:
+        found["state"] = _stacked([table.state() for table in tables], STATE)
     has_lineage = groups[0].final.lineage is not None
     root["has_lineage"] = Variable(
         (), np.array(has_lineage), "1", "whether the origin of every clone was written down"
@@ -205,14 +214,17 @@ def _stacked(tables: list[dict[str, np.ndarray]], described: dict) -> dict[str, 
 def _sizes(problem: Problem, net: Network, groups, tables) -> dict[str, Variable]:
     """Burden, sites and classes at the record days; -1 after a tumor was cut short."""
 
-    def joined(of) -> np.ndarray:
+    def joined(of, blank: float = -1) -> np.ndarray:
         parts = []
         for group, table in zip(groups, tables, strict=True):
             value = of(group.recorder)
             unknown = table.unknown.reshape(*table.unknown.shape, *(1,) * (value.ndim - 2))
-            parts.append(table.shaped(np.where(unknown, -1, value)))
+            parts.append(table.shaped(np.where(unknown, blank, value)))
         return np.concatenate(parts, axis=1)
 
+    found = {}
+    if problem.model.immune is not None:
+        found = immunity.variables(joined(lambda r: r.immune, np.nan), net.num_sites)
     packed = np.array(net.genotypes, np.int64)
     peak = np.max([g.recorder.classes.max(axis=(0, 1)) for g in groups], axis=0).astype(float)
     peak[packed == 0] = np.inf
@@ -234,6 +246,7 @@ def _sizes(problem: Problem, net: Network, groups, tables) -> dict[str, Variable
             time, joined(rest), "cells", "living cells of all classes that are not tracked"
         ),
         **class_names(problem, packed[chosen]),
+        **found,
     }  # fmt: skip
 
 

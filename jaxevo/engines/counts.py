@@ -3,8 +3,8 @@
 A tumor is a count of every type (whole float64, exact to 2^53), for cells that arose before treatment
 and after it apart. Within an interval a tumor with fewer than `exact_below` living cells is followed
 event by event (`events`) until the interval ends or it has twice as many; a larger one takes steps
-(`strang`) of at most `STEP` over the largest rate of any kind. Crowding and feedback are taken at the
-middle of a step, from the expected counts there.
+(`strang`) of at most `STEP` over the largest rate of any kind. Crowding, immunity and feedback are
+taken at the middle of a step, from the expected counts there.
 
 Words are threefry of (seed; patient, replicate; day of the interval; step; type, purpose).
 """
@@ -41,6 +41,7 @@ from jaxevo.engines.wiring import (
     padded_lists,
     speeds_now,
     wiring,
+    with_immune_pace,
 )
 from jaxevo.state import Array
 
@@ -107,7 +108,8 @@ def _step(tumors: Tumors, goes, now: Context, key: Words, target, rules: Rules) 
     count = tumors.count
     by_type = jnp.sum(count, axis=0)
     found = speeds_now(now, by_type, tumors.extra)
-    num_steps = jnp.maximum(jnp.ceil(tumors.left * _pace(found, net) * (1 / STEP)), 1.0)
+    pace = with_immune_pace(now, _pace(found, net), by_type)
+    num_steps = jnp.maximum(jnp.ceil(tumors.left * pace * (1 / STEP)), 1.0)
     length = tumors.left / num_steps
     fastest = jnp.maximum(jnp.max(found.birth, axis=0), 1e-30)
     room = log64(jnp.minimum(target, 1e300) / jnp.maximum(living(count, rules), 1.0))

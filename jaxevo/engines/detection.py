@@ -35,6 +35,7 @@ from jaxevo.engines.backward import GAUSS_NODES, GAUSS_WEIGHTS, POWERS
 from jaxevo.engines.base import Problem, Refused
 from jaxevo.engines.network import Network
 from jaxevo.engines.series import Offspring, change, error, reach, series
+from jaxevo.exponential import exponential
 from jaxevo.state import Array
 
 MAX_SHARE = 0.05  # of mutants among the cells at detection
@@ -85,14 +86,15 @@ def check(problem: Problem) -> None:
     """Refuse what has no limit law.
 
     Raises:
-        Refused: crowding, feedback or immigration during growth.
+        Refused: crowding, immunity, feedback or immigration during growth.
     """
-    if problem.model.sites.crowding != "none" or (
-        problem.model.custom is not None and problem.model.custom.has_feedback
-    ):
+    model = problem.model
+    has_feedback = model.custom is not None and model.custom.has_feedback
+    if model.sites.crowding != "none" or has_feedback or model.immune is not None:
         raise Refused(
             "extinction follows a tumor to the size at which it is treated only where its bulk grows "
-            "exponentially, without crowding or feedback; use clones or cells, or start at day 0"
+            "exponentially, without crowding, immunity or feedback; use clones or cells, or start at "
+            "day 0"
         )
     if problem.immigration:
         raise Refused(
@@ -129,7 +131,7 @@ def _mutant_share(linear, group, share, growth, size) -> float:
         return 0.0
     inside = linear[np.ix_(outside, outside)]
     days, nodes = np.log(size) / growth, 400
-    small = np.asarray(jax.scipy.linalg.expm(jnp.asarray(inside * days / nodes)))
+    small = np.asarray(exponential(jnp.asarray(inside * days / nodes)))
     each, total = np.ones(len(outside)), 0.0
     for k in range(nodes):
         after = np.minimum(small @ each, size)

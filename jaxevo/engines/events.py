@@ -1,9 +1,9 @@
 """Events: small tumors of the `clones` engine, one event at a time (Gillespie 1977).
 
 After Exp(1)/(total rate) days a cell of some type divides, dies or converts, with the offspring law of
-`network`. Under crowding or feedback all rates are evaluated again at every event, and extra variables
-move between events (the classical Runge-Kutta method), in strides of at most `STRIDE` over the total
-rate or the interval. A few tumors of a block at a time, whoever needs it.
+`network`. Under crowding, immunity or feedback all rates are evaluated again at every event, and extra
+variables move between events (the classical Runge-Kutta method), in strides of at most `STRIDE` over
+the total rate or the interval. A few tumors of a block at a time, whoever needs it.
 
 Doi 10.1021/j100540a008.
 """

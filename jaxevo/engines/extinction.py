@@ -15,7 +15,7 @@ Which relapse is meant is `base.Relapse`:
 Z all living cells, N `detection_cells`, r `detection_rate` (1/day). Cells that leave the set of classes
 are gone by default, so that relapse is a lower bound; `counts_outside` counts each of them as a relapse.
 
-*Closure.* Under crowding or a custom law with feedback the rates of a cell are those along the mean
+*Closure.* Under crowding, immunity or a custom law with feedback the rates of a cell are those along the mean
 course (`meanfield`): right for rare survivors that do not crowd each other, far off for a population
 that lives at its own capacity. Otherwise "exact".
 """
@@ -286,6 +286,11 @@ def simulate(
                 f"arm {arm.name!r} decides by the whole tumor, and extinction solves for single cells; "
                 "choose the clones engine"
             )
+    if problem.delivery_follows:
+        raise Refused(
+            "delivery follows the burden, and extinction solves for single cells; leave out "
+            "half_delivery_cells, or choose the clones engine"
+        )
     if problem.still_below:
         raise Refused(
             "extinction solves for single cells, and those are never still; leave out still_below, or "

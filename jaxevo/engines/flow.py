@@ -1,7 +1,7 @@
 """Flow: how expected counts and their covariances run through the intervals of one law.
 
     n'  = F(n, e)        counts of every type
-    e'  = G(n, e)        extra variables of a custom law, such as immune cells
+    e'  = G(n, e)        extra variables: immune cells, or those of a custom law
     V'  = J V + V J^T + B(n)
 
 F, B and their sources are those of `moments`, J is the Jacobian of (F, G). Where rates ignore counts
@@ -65,10 +65,9 @@ class Crossing(NamedTuple):
 def is_linear(process: Process) -> bool:
     """Whether rates ignore counts, so that moments are exact."""
     custom = process.model.custom
-    is_crowded = process.model.sites.crowding != "none"
-    return not (
-        process.has_feedback or is_crowded or (custom is not None and custom.drift is not None)
-    )
+    is_held = process.model.sites.crowding == "none" and process.model.immune is None
+    has_drift = custom is not None and custom.drift is not None
+    return is_held and not (process.has_feedback or has_drift)
 
 
 # --- one interval ----------------------------------------------------------------------------------

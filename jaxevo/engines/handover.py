@@ -34,6 +34,7 @@ class State(NamedTuple):
     day: float  # of the run that they come from
     tumors: tuple[tuple[StateRow, ...], ...]  # [replicate][row]
     lineage: dict[str, np.ndarray] | None = None  # columns `LINEAGE`, days as in that run
+    immune: np.ndarray | None = None  # [replicate, variable] effectors, then suppressors, by site
 
 
 def state_of(trajectory: Trajectory, arm: str | int = 0, patient: int = 0) -> State:
@@ -76,7 +77,22 @@ def state_of(trajectory: Trajectory, arm: str | int = 0, patient: int = 0) -> St
     tumors: list[list[StateRow]] = [[] for _ in range(num)]
     for replicate, row in rows:
         tumors[replicate].append(row)
-    return State(day, tuple(tuple(found) for found in tumors), lineage)
+    immune = _immune_of(root, index, patient, day)
+    return State(day, tuple(tuple(found) for found in tumors), lineage, immune)
+
+
+def _immune_of(root: dict[str, Variable], arm: int, patient: int, day: float) -> np.ndarray | None:
+    """Immune cells on that day, [replicate, variable]; None without immunity."""
+    if "effector_cells" not in root:
+        return None
+    (at,) = np.nonzero(np.abs(root["time"].data - day) < 1e-9)
+    if len(at) == 0:
+        raise ValueError(
+            f"the immune cells of day {day:g} were not recorded; record every day that divides the day "
+            "of the hand-over (record.every_days)"
+        )
+    names = ("effector_cells", "suppressor_cells")
+    return np.concatenate([root[name].data[arm, patient, :, at[0]] for name in names], axis=1)
 
 
 def _cut_short(root: dict[str, Variable], arm: int, patient: int, day: float) -> np.ndarray:
@@ -167,7 +183,12 @@ def _at_replicates(state: State, chosen: range, num: int) -> State:
         tumors[i] = rows
     lineage = origins(state)
     place = np.array(chosen)[lineage["replicate_index"].astype(int)]
-    return State(state.day, tuple(tumors), lineage | {"replicate_index": place})
+    immune = state.immune
+    if immune is not None:
+        every = np.full((num, immune.shape[1]), np.nan)
+        every[list(chosen)] = immune
+        immune = every
+    return State(state.day, tuple(tumors), lineage | {"replicate_index": place}, immune)
 
 
 def _here(table: dict[str, np.ndarray], arm: int, patient: int) -> np.ndarray:

@@ -77,6 +77,7 @@ class Held(NamedTuple):
     later: Float[Array, " lane"]  # days of the interval that come after the lane's remaining time
     name: UInt32[Array, " lane"]  # position of the lane in its tumor
     names: UInt32[Array, ""]  # lanes per tumor
+    kill: Float[Array, "site lane"] | None = None  # deaths of a cell that is wholly seen, 1/day
 
 
 def living(lanes: Lanes) -> Int32[Array, " lane"]:
@@ -208,7 +209,10 @@ def _candidate(
     site = (row % jnp.uint32(num_sites)).astype(jnp.int32)
     entry = held.first_row + row.astype(jnp.int32)
     birth = _read(table.birth, entry) * _at_site(held.crowding, site) * share
-    death = threshold(_read(table.death, entry) * share)
+    mortality = _read(table.death, entry)
+    if held.kill is not None and table.visibility is not None:
+        mortality = mortality + _read(table.visibility, entry) * _at_site(held.kill, site)
+    death = threshold(mortality * share)
     plain = birth
     rare = Wide(jnp.zeros(num_lanes, jnp.uint32), jnp.zeros(num_lanes, jnp.uint32))
     if steps.others:

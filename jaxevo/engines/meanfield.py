@@ -1,7 +1,7 @@
 """The `meanfield` engine: expected counts with their standard deviations, without dice.
 
 Where rates ignore counts, means and covariances are those of the branching process (closure "exact
-moments"). Under crowding or a custom law with feedback they are the limit of a large population and
+moments"). Under crowding, immunity or a custom law with feedback they are the limit of a large population and
 its linear noise (closure "linear noise"): wrong where few cells decide, such as the last ones before a
 cure. `flow` has the equations, and functions of one law that can be differentiated.
 
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxevo.engines import flow, moments
+from jaxevo.engines import flow, immunity, moments
 from jaxevo.engines.assembly import class_names, drugs, names
 from jaxevo.engines.base import Arm, Problem, Refused, Trajectory, Variable
 from jaxevo.engines.cells import MAX_GROWTH_DAYS, Progress
@@ -77,6 +77,7 @@ class Edge(NamedTuple):
     """What is kept of the moments at an edge of an interval."""
 
     count: Float[Array, "*lead type"]
+    extra: Float[Array, "*lead variable"]
     variance: Float[Array, "*lead"]  # of all living cells
     class_variance: Float[Array, "*lead class"]
     site_variance: Float[Array, "*lead site"]
@@ -105,11 +106,13 @@ def simulate(
             "tumors that have not reached it; leave out stop_at_cells, or use cells or clones"
         )
     custom, crowding = problem.model.custom, problem.model.sites.crowding
-    if problem.still_below and (crowding != "none" or (custom and custom.has_feedback)):
+    has_feedback = problem.model.immune is not None or (custom and custom.has_feedback)
+    if problem.still_below and (crowding != "none" or has_feedback):
         raise Refused(
-            "cells stand still by the count at a sync, and crowding or feedback reads it at every "
-            "moment; leave out still_below, or them"
+            "cells stand still by the count at a sync, and crowding, immunity or feedback reads it at "
+            "every moment; leave out still_below, or them"
         )
+    problem = problem.with_visits()
     every = None if problem.visits is None else problem.visits.every
     when = marks(problem.record, problem.horizon, every)
     num_arms, num_patients = len(problem.arms), len(problem.models)
@@ -152,13 +155,13 @@ def _part(
 ) -> dict[int, Edge]:
     """Edges [patient, mark, ...] of arms that can be treated together."""
     places = [a * len(problem.models) + np.array(chosen) for a in arms]
-    if problem.arms[arms[0]].decides:
+    if problem.goes_by_visits(problem.arms[arms[0]]):
         done = steered(problem, arms[0], when, chosen, net, starts, should_stop)
         for whole, part in zip(watched, done.watched, strict=True):
             whole[places[0]] = part
         unknown = lambda n: np.full((*done.count.shape[:2], n), np.nan)  # noqa: E731
         return {arms[0]: Edge(
-            done.count, unknown(1)[..., 0], unknown(_num_classes(net)), unknown(net.num_sites)
+            done.count, done.extra, unknown(1)[..., 0], unknown(_num_classes(net)), unknown(net.num_sites)
         )}  # fmt: skip
     some = problem._replace(arms=tuple(problem.arms[a] for a in arms))
     timeline, process = planned(some, when, cut_at_doses=True, patients=chosen, net=net)
@@ -178,12 +181,15 @@ def _part(
 def _closure(problem: Problem, net: Network, arm: Arm) -> str:
     custom = problem.model.custom
     has_feedback = custom is not None and (custom.has_feedback or custom.drift is not None)
+    has_feedback |= problem.model.immune is not None
     if problem.still_below:
         return STILL
-    is_few = net.num_types <= MAX_TYPES and not arm.decides
-    if has_feedback or problem.model.sites.crowding != "none":
+    by_visits = problem.goes_by_visits(arm)
+    is_few = net.num_types <= MAX_TYPES and not by_visits
+    follows = has_feedback or problem.delivery_follows
+    if follows or problem.model.sites.crowding != "none":
         return LINEAR_NOISE if is_few else "large population, means only"
-    return EXACT if is_few else ALONG_DECISIONS if arm.decides else MEANS_ONLY
+    return EXACT if is_few else ALONG_DECISIONS if by_visits else MEANS_ONLY
 
 
 @jax.jit
@@ -193,9 +199,10 @@ def _along(process: Process, start: Moments) -> Edge:
 
     def one(process: Process, start: Moments) -> Edge:
         if net.num_types > MAX_TYPES or process.still_below is not None:
-            count = course(process, start.count, start.extra).count
+            count, extra, _ = course(process, start.count, start.extra)
             unknown = lambda n: jnp.full((*count.shape[:1], n), jnp.nan)  # noqa: E731
-            return Edge(count, unknown(1)[:, 0], unknown(_num_classes(net)), unknown(net.num_sites))
+            deviations = unknown(1)[:, 0], unknown(_num_classes(net)), unknown(net.num_sites)
+            return Edge(count, extra, *deviations)
         report = partial(_edge, net)
         return moments_along(process, *start, report=report)
 
@@ -212,6 +219,7 @@ def _edge(net: Network, state: Moments) -> Edge:
     blocks = inside.reshape(*shape, *shape)
     return Edge(
         state.count,
+        state.extra,
         jnp.sum(inside),
         jnp.einsum("isit->i", blocks),
         jnp.einsum("isjs->s", blocks),
@@ -228,8 +236,7 @@ def _start(problem: Problem, net: Network, patient: int) -> Moments:
         count[net.type_of(founder.genotype, founder.site)] += founder.count
     cells = problem.treat_at_cells
     if cells is None:
-        custom = problem.models[patient].custom
-        extra = np.zeros(0) if custom is None else custom.start
+        extra = immunity.start(problem.models[patient])
         num_all = (len(count) + len(extra)) * (len(count) <= MAX_TYPES)
         return Moments(jnp.asarray(count), jnp.asarray(extra), jnp.zeros((num_all, num_all)))
     law = jax.tree.map(jnp.asarray, growth_process(problem, patient, net))
@@ -312,7 +319,8 @@ def _grown(law: Process, count, survival, cells):
 def _gathered(found, num_arms: int, num_patients: int, net: Network, num_times: int) -> Edge:
     """All groups of patients, [arm, patient, time, ...]; NaN for patients that are missing."""
     lead = (num_arms, num_patients, num_times)
-    sizes = ((net.num_types,), (), (_num_classes(net),), (net.num_sites,))
+    num_extra = found[0][1].extra.shape[-1] if found else 0
+    sizes = ((net.num_types,), (num_extra,), (), (_num_classes(net),), (net.num_sites,))
     whole = Edge(*(np.full((*lead, *size), np.nan) for size in sizes))
     for chosen, part in found:
         for all_of, some in zip(whole, part, strict=True):
@@ -365,6 +373,13 @@ def _sizes(problem: Problem, net: Network, day: np.ndarray, edge: Edge) -> dict[
             time, replicate(edge.count[..., -1]), "cells",
             "expected cells that left the classes with at most max_alterations alterations",
         )  # fmt: skip
+    if problem.model.immune is not None:
+        extra = (
+            edge.extra
+            if edge.extra.shape[-1]
+            else np.full((*burden.shape, 2 * net.num_sites), np.nan)
+        )
+        found |= immunity.variables(replicate(extra), net.num_sites)
     return found | class_names(problem, packed[tracked])
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxevo import genotype
+from jaxevo.cell import immune
 from jaxevo.engines.base import Refused
 from jaxevo.genotype import Step
 from jaxevo.model import Model, environment_at, rates
@@ -82,6 +83,9 @@ class Speeds(eqx.Module):
     asymmetric: Float[Array, "*lead edge2"]  # per division
     symmetric: Float[Array, "*lead edge3"]  # per division
     conversion: Float[Array, "*lead edge4"]  # 1/day
+    # with immunity: what reaches a cell of the killing, 0..1, and loss of suppressors by drugs, 1/day
+    visibility: Float[Array, "*lead type"] | None = None
+    suppressor_removal: Float[Array, "*lead site"] | None = None
 
 
 def network(
@@ -274,7 +278,27 @@ def speeds(
     summed = jax.tree.map(
         lambda x: jnp.sum(x, axis=0), jax.vmap(at_node)(weights, concentration, days)
     )
-    return gather(net, summed if model.custom is None else per_division(summed))
+    found = gather(net, summed if model.custom is None else per_division(summed))
+    removal = mean_removal(model, concentration, weights)
+    if removal is None:
+        return found
+    none = lambda x: x is None  # noqa: E731
+    return eqx.tree_at(lambda s: s.suppressor_removal, found, removal, is_leaf=none)
+
+
+def mean_removal(
+    model: Model, concentration: Float[Array, "node site drug"], weights: Float[Array, " node"]
+) -> Float[Array, " site"] | None:
+    """Loss of suppressors by drugs at every site, averaged over the nodes of an interval, 1/day; None
+    without immunity.
+    """
+    params, sites = model.immune, jnp.arange(concentration.shape[1])
+    if params is None:
+        return None
+    here = lambda site, drug: environment_at(model, site, drug)  # noqa: E731
+    each = jax.vmap(lambda site, drug: immune.suppressor_removal(params, here(site, drug)))
+    at_node = jax.vmap(each, (None, 0))(sites, concentration)
+    return jnp.sum(weights[:, None] * at_node, axis=0)
 
 
 PER_DIVISION = ("mutation_probability", "asymmetric_probability", "symmetric_probability")
@@ -316,6 +340,7 @@ def gather(net: Network, found: Rates) -> Speeds:
         asymmetric=pick(flat.asymmetric_probability, net.asymmetric),
         symmetric=pick(flat.symmetric_probability, net.symmetric),
         conversion=pick(moved, net.conversions),
+        visibility=None if flat.visibility is None else pad(flat.visibility),
     )
 
 

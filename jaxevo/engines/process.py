@@ -6,12 +6,11 @@ Equal intervals, such as the weeks of a steady state, share one row of rates.
 
 `planned` makes the processes of all arms and patients of a problem, stacked on a leading axis *law*
 (law = arm * num_patients + patient). Without feedback rates are rows of a table; births are slowed by
-crowding where the engine asks `speeds_at`. A custom law with feedback has no table: `speeds_at` and
-`drift_at` evaluate it with the counts of the moment.
+crowding, and deaths added by immune cells, where the engine asks `speeds_at`. A custom law with
+feedback has no table: `speeds_at` and `drift_at` evaluate it with the counts of the moment.
 """
 
 import functools
-import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from jaxtyping import Float, Int, PyTree
 from jaxevo.drug import damage
 from jaxevo.drug.course import NODES, WEIGHTS
 from jaxevo.drug.schedule import Inputs, merge_times
+from jaxevo.engines import immunity
 from jaxevo.engines.base import Arm, Problem, Refused
 from jaxevo.engines.grid import Marks, arm_course, arm_inputs, multiples
 from jaxevo.engines.network import Network, Speeds, class_traits, crowded, network, speeds, still
@@ -43,7 +43,7 @@ class Process(eqx.Module):
     """One tumor's law (float64); engines stack several on a leading axis."""
 
     net: Network
-    model: Model  # its sites crowd; its custom law has the feedback
+    model: Model  # its sites crowd, its immune cells kill; its custom law has the feedback
     traits: Traits  # [class, ...]
     start: Float[Array, " interval"]  # day
     duration: Float[Array, " interval"]  # days; 0 pads
@@ -80,12 +80,13 @@ def speeds_at(
     count: Float[Array, " type"],
     extra: Float[Array, " variable"],
 ) -> Speeds:
-    """Rates of every type in one interval, at these counts: crowded, or by the custom law."""
+    """Rates of every type in one interval, at these counts: crowded and attacked, or by the custom law."""
     if process.speeds is not None:
         now = jax.tree.map(lambda x: x[process.which[interval]], process.speeds)
         if process.still_below is not None:
             now = still(now, process.net, count < process.still_below)
-        return crowded(now, process.net, process.model.sites, count)
+        now = crowded(now, process.net, process.model.sites, count)
+        return immunity.attacked(now, process.net, process.model.immune, count, extra)
     days = process.start[interval] + process.duration[interval] * jnp.asarray(NODES)
     return speeds(
         process.model, process.net, process.traits, process.drug_at(interval),
@@ -101,10 +102,12 @@ def drift_at(
     extra: Float[Array, " variable"],
 ) -> Float[Array, " variable"]:
     """Change of the extra variables per day; empty without a drift."""
-    custom = process.model.custom
+    custom, params, net = process.model.custom, process.model.immune, process.net
+    if params is not None and process.speeds is not None:
+        removal = process.speeds.suppressor_removal[process.which[interval]]  # type: ignore[index]
+        return immunity.drift(params, immunity.cells_at(net, count), extra, removal)
     if custom is None or custom.drift is None:
         return jnp.zeros_like(extra)
-    net = process.net
     population = count[: net.num_inside].reshape(-1, net.num_sites)
     drug = jnp.tensordot(jnp.asarray(WEIGHTS), process.drug_at(interval), axes=1)
     return jnp.asarray(custom.drift(custom.params, day, population, extra, drug))
@@ -112,7 +115,9 @@ def drift_at(
 
 def first_extra(process: Process) -> Float[Array, " variable"]:
     """The extra variables at the start."""
-    custom = process.model.custom
+    params, custom = process.model.immune, process.model.custom
+    if params is not None:
+        return jnp.concatenate([jnp.asarray(params.effectors), jnp.asarray(params.suppressors)])
     return jnp.zeros(0) if custom is None else jnp.asarray(custom.start)
 
 
@@ -168,13 +173,17 @@ def planned(
     """
     net = problem_network(problem) if net is None else net
     chosen = range(len(problem.models)) if patients is None else patients
-    laws = [_Law.of(problem.models[patient], net) for patient in chosen]
+    models = [problem.models[patient] for patient in chosen]
+    laws = {id(model): _Law.of(model, net) for model in models}  # patients may share a model
     courses: dict = {}
     plans = []
-    for arm, law in itertools.product(range(len(problem.arms)), laws):
-        if should_stop():
-            raise Stopped
-        plans.append(_one(problem, law, arm, when, cut_at_doses, courses))
+    for arm in range(len(problem.arms)):
+        of_model = {}
+        for name, law in laws.items():
+            if should_stop():
+                raise Stopped
+            of_model[name] = _one(problem, law, arm, when, cut_at_doses, courses)
+        plans += [of_model[id(model)] for model in models]
     widths = np.max([np.diff(p.before) for p in plans], axis=0, initial=0)
     of_mark = np.concatenate([[0], np.cumsum(widths)]).astype(int)
     rows = max(p.num_rows for p in plans)
@@ -357,7 +366,7 @@ def check_speeds(fine: Speeds) -> None:
         Refused: a rate or probability is negative, infinite or not a number.
     """
     for name, value in vars(fine).items():
-        if not np.all(np.isfinite(value) & (value >= 0)):
+        if value is not None and not np.all(np.isfinite(value) & (value >= 0)):
             wrong = value[~(np.isfinite(value) & (value >= 0))][0]
             raise Refused(
                 f"the model gives a {name} of {wrong:.4g}; expected finite numbers from 0 on (a birth "

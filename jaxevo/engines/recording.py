@@ -230,6 +230,7 @@ class Recorder:
         self.classes: dict[int, Tally] = {}
         self.clones: dict[int, Tally] = {}
         self.cells: list[dict[str, np.ndarray]] = []
+        self.immune: list[np.ndarray] = []  # [tumor, variable] at every record
 
     def mark(self, m: int, when: Marks, tumors: Tumors) -> None:
         """Write down what mark `m` asks for."""
@@ -239,6 +240,8 @@ class Recorder:
             found = tally(lanes.cell, lanes, batch, rows)
             genotypes = found.value // self.num_sites
             self.classes[m] = Tally(found.tumor, genotypes, found.count)
+            if tumors.extra is not None:
+                self.immune.append(np.asarray(tumors.extra)[:, : self.num_tumors].T)
         if when.is_clones[m]:
             named = (int(np.asarray(lanes.clones).max(initial=0)) + 1) * self.lanes_per_tumor
             size = 1 << max(10, named.bit_length())

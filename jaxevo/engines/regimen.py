@@ -57,7 +57,8 @@ class Rules(NamedTuple):
     safety: Callable | None
     of_patient: tuple[bool, bool]  # whether parameters of the policy, of safety are a patient's own
     has_feedback: bool
-    is_inhibited: bool  # a pump at a barrier, so that nothing can be tabulated by length
+    is_inhibited: bool  # delivery changes on the way, so that nothing can be tabulated by length
+    delivery_follows: bool  # the cells at each site, as they were at the visit
     reads_day: bool  # a custom law may
     longest: float  # slot, days
 
@@ -142,11 +143,12 @@ def plan_of(
                       and np.any(m.delivery.barrier_pump > 0)) for m in models]  # fmt: skip
     length = np.diff(slots)
     lengths, which = np.unique(np.round(length, course.LENGTH_DIGITS), return_inverse=True)
-    is_inhibited = any(inhibited) or len(lengths) > course.MAX_LENGTHS
+    follows = problem.delivery_follows
+    is_inhibited = any(inhibited) or follows or len(lengths) > course.MAX_LENGTHS
     rules = Rules(
         net, seen_at, arm.policy and arm.policy.decide, arm.safety and arm.safety.decide,
         (_is_own(arm.policy), _is_own(arm.safety)),
-        has_feedback, is_inhibited, custom is not None, float(length.max()),
+        has_feedback, is_inhibited, follows, custom is not None, float(length.max()),
     )  # fmt: skip
     start, end = _edges(problem, arm, when, ends, num_windows)
     moments = _moments(arm, start, problem.horizon)
@@ -432,6 +434,6 @@ def quanta(tables: Tables, model: Model) -> np.ndarray:
 
 def parts_of(problem: Problem) -> list[list[int]]:
     """Arms that can be treated together."""
-    in_advance = [a for a, arm in enumerate(problem.arms) if not arm.decides]
-    alone = [[a] for a, arm in enumerate(problem.arms) if arm.decides]
+    alone = [[a] for a, arm in enumerate(problem.arms) if problem.goes_by_visits(arm)]
+    in_advance = [a for a in range(len(problem.arms)) if [a] not in alone]
     return ([in_advance] if in_advance else []) + alone

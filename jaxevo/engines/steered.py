@@ -27,14 +27,15 @@ class Steered(NamedTuple):
     """Expected counts of every patient at all marks, and what was decided."""
 
     count: np.ndarray  # [patient, mark, type]
+    extra: np.ndarray  # [patient, mark, variable]
     watched: Watched
 
 
 @jax.jit
 def _through(process: Process, count, extra):
-    """Through one window: counts at its edges, and counts and extra variables at its end."""
+    """Through one window: counts and extra variables at its edges."""
     along = jax.vmap(flow.course)(process, count, extra)
-    return along.count, along.count[:, -1], along.extra[:, -1]
+    return along.count, along.extra
 
 
 def steered(
@@ -63,7 +64,7 @@ def steered(
     extra = jnp.stack([start.extra for start in starts])
     watched = Watched.empty(problem, num, when)
     everyone = slice(0, num)
-    parts = [count[:, None]]
+    parts = [(count[:, None], extra[:, None])]
     for window in range(plan.num_windows):
         if should_stop():
             break
@@ -74,14 +75,19 @@ def steered(
         visits.refuse_wrong(single.arms[0], row, num)
         watched.write(everyone, plan, window, care, row)
         process = with_still(pool.process(window, site, np.ones(num, bool)), problem.still_below)
-        edges, count, extra = _through(process, count, extra)
-        parts.append(edges[:, 1:])
+        along = _through(process, count, extra)
+        count, extra = (x[:, -1] for x in along)
+        parts.append(tuple(x[:, 1:] for x in along))
     missing = 1 + plan.num_windows - len(parts)
-    parts += [jnp.full((num, plan.num_intervals, net.num_types), jnp.nan)] * missing
+    unknown = lambda x: jnp.full((num, plan.num_intervals, x.shape[1]), jnp.nan)  # noqa: E731
+    parts += [(unknown(count), unknown(extra))] * missing
     if missing == 0 and int(when.is_visit.sum()) > plan.num_windows:
         see(watched, problem, net, count, plan.num_windows)
-    edges = np.concatenate([np.asarray(part) for part in parts], axis=1)
-    return Steered(edges[:, plan.of_mark], watched)
+
+    def at_marks(i: int) -> np.ndarray:
+        return np.concatenate([np.asarray(part[i]) for part in parts], axis=1)[:, plan.of_mark]
+
+    return Steered(at_marks(0), at_marks(1), watched)
 
 
 def with_still(process: Process, cells: float) -> Process:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from jaxevo import genotype
 from jaxevo.drug.course import NODES, WEIGHTS
-from jaxevo.engines.network import per_day, per_division
+from jaxevo.engines.network import mean_removal, per_day, per_division
 from jaxevo.model import Model, environment_at, rates
 from jaxevo.state import Array, Rates, Traits
 
@@ -56,6 +56,10 @@ class Table(eqx.Module):
     max_birth: Float[Array, "arm site"]
     max_rest: Float[Array, "arm site"]  # of death + other
     max_total: Float[Array, " arm"]  # of birth + death + other
+    # with immunity: what reaches a cell of the killing, 0..1; loss of suppressors by drugs, 1/day
+    visibility: Float[Array, " armrow"] | None = None
+    max_visibility: Float[Array, "arm site"] | None = None
+    suppressor_removal: Float[Array, "arm site"] | None = None
 
 
 def all_traits(model: Model) -> Traits:
@@ -136,6 +140,16 @@ def tabulate(world: tuple[Model, Traits], now: Seen) -> Table:
     birth, death = averaged.birth_rate, averaged.death_rate
     rest = death + other
     flat = lambda x: x.reshape(math.prod(x.shape[:3]), *x.shape[3:])  # noqa: E731
+    immunity = {}
+    if averaged.visibility is not None:
+        weights = jnp.asarray(WEIGHTS, now.concentration.dtype)
+        immunity = {
+            "visibility": flat(averaged.visibility),
+            "max_visibility": jnp.max(averaged.visibility, axis=1),
+            "suppressor_removal": jax.vmap(mean_removal, (None, 0, None))(
+                model, now.concentration, weights
+            ),
+        }
     return Table(
         birth=flat(birth),
         death=flat(death),
@@ -149,6 +163,7 @@ def tabulate(world: tuple[Model, Traits], now: Seen) -> Table:
         max_birth=jnp.max(birth, axis=1),
         max_rest=jnp.max(rest, axis=1),
         max_total=jnp.max(birth + rest, axis=(1, 2)),
+        **immunity,
     )
 
 

@@ -2,7 +2,9 @@
 
 Time runs in intervals between syncs; within an interval rates are held and lanes are exact (`lanes`),
 cells come from outside (`arrivals`), and at its start they may have to survive a jump (`jumps`). At a
-sync each tumor sums its cells by site, updates crowding, and evens out its lanes (`balance`).
+sync each tumor sums its cells by site, updates crowding and immune cells, and evens out its lanes
+(`balance`). Immune cells go half of an interval with the counts at its start, and half with those at
+its end; the killing is held at what they are in the middle.
 
 Bits of a replicate depend on the study, the seed and its index alone: lanes are never shared between
 replicates, and everything that feeds a random decision is elementwise or an integer.
@@ -19,7 +21,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int32, PyTree, UInt32
 
-from jaxevo.engines import arrivals, balance, jumps
+from jaxevo.cell import immune
+from jaxevo.cell.immune import ImmuneParams
+from jaxevo.engines import arrivals, balance, immunity, jumps
 from jaxevo.engines import lanes as islands
 from jaxevo.engines.arrivals import Batches, Sources
 from jaxevo.engines.lanes import Held, Lanes
@@ -78,6 +82,7 @@ class World(eqx.Module):
     content: PyTree  # what `Settings.tabulate` reads, such as the model and all traits
     sources: Sources | None = None  # how often something comes from outside
     kept: Float[Array, "jump row"] | None = None  # survival of every jump
+    immune: ImmuneParams | None = None
 
 
 class Grid(eqx.Module):
@@ -104,6 +109,7 @@ def _hold(tumors: Tumors, table: Table, limits: Limits, settings: Settings) -> H
         later=spread(tumors.left),
         name=name,
         names=jnp.uint32(per_tumor),
+        kill=None if tumors.kill is None else spread(tumors.kill),
     )
 
 
@@ -128,6 +134,19 @@ def _cut(tumors: Tumors, world: World, grid: Grid, index, settings: Settings) ->
     return tumors._replace(lanes=lanes)
 
 
+def _immune_moved(
+    tumors: Tumors, world: World, table: Table, days: Float[Array, " tumor"]
+) -> Tumors:
+    """Let the immune cells of every tumor go on for some days at the counts of now."""
+    removal = table.suppressor_removal
+    if world.immune is None or tumors.extra is None or removal is None:
+        return tumors
+    count = site_count(tumors).astype(jnp.float32)
+    each = jax.vmap(immunity.moved, (None, 1, 1, 0, 0), 1)
+    extra = each(world.immune, count, tumors.extra, removal[tumors.arm], days)
+    return tumors._replace(extra=extra)
+
+
 def _begin(
     tumors: Tumors,
     world: World,
@@ -142,6 +161,13 @@ def _begin(
     by_site = crowding * table.max_birth[tumors.arm].T + table.max_rest[tumors.arm].T
     bound = jnp.minimum(table.max_total[tumors.arm], jnp.max(by_site, axis=0))
     duration = jnp.where(tumors.status == RUNNING, duration, 0.0)
+    tumors = _immune_moved(tumors, world, table, duration / 2)
+    if world.immune is not None and tumors.extra is not None and table.max_visibility is not None:
+        rate = jax.vmap(immune.immune_death_rate, (None, 1, 1, 1), 1)
+        kill = rate(world.immune, count, *immunity.parts(tumors.extra))
+        tumors = tumors._replace(kill=kill)
+        seen = kill * table.max_visibility[tumors.arm].T
+        bound = jnp.minimum(bound + jnp.max(seen, axis=0), jnp.max(by_site + seen, axis=0))
     if world.sources is not None:
         none = jnp.zeros_like(clock.number)
         now = _interval(tumors, settings)
@@ -273,9 +299,10 @@ def _pieces(table: Table, span: Float[Array, " arm"], limits: Limits, num_slots:
 
 
 def _finish(
-    tumors: Tumors, waits: Bool[Array, ""], settings: Settings, limits: Limits
-) -> tuple[Tumors, tuple]:
-    """Sum the tumors at the sync, say which have ended, and even out the lanes.
+    tumors: Tumors, waits: Bool[Array, ""], settings: Settings, limits: Limits, world: World,
+    table: Table,
+) -> tuple[Tumors, tuple]:  # fmt: skip
+    """Sum the tumors at the sync, say which have ended, even out the lanes, and move immune cells.
 
     While a log waits for the host the interval stays open and nothing changes.
     """
@@ -294,7 +321,9 @@ def _finish(
         ended = jnp.where(total == 0, EXTINCT, ended)
     status = jnp.where((tumors.status == RUNNING) & ~waits, ended, tumors.status)
     lanes = balance.rebalance(tumors.lanes, layout.lanes_per_tumor, layout.num_main, ~waits)
-    done = tumors._replace(
+    over = jnp.where(status == RUNNING, 0.0, unused)
+    going_on = jnp.where(waits, 0.0, jnp.maximum(tumors.duration / 2 - over, 0.0))
+    done = _immune_moved(tumors, world, table, going_on)._replace(
         lanes=lanes,
         status=status.astype(jnp.int32),
         position=tumors.position + jnp.where(waits, 0, 1).astype(jnp.int32),
@@ -303,7 +332,7 @@ def _finish(
     return done, (count, tumors.duration, unused, done.status)
 
 
-def _redraw(tumors: Tumors, template: tuple[Array, Array, Array]) -> Tumors:
+def _redraw(tumors: Tumors, template: tuple[Array, Array, Array], world: World) -> Tumors:
     """Put new founders where a growing tumor has died out, and count them."""
     cell, lineage, count = template
     died = tumors.status == EXTINCT
@@ -322,10 +351,15 @@ def _redraw(tumors: Tumors, template: tuple[Array, Array, Array]) -> Tumors:
     carry = (tumors.lanes.cell, tumors.lanes.lineage)
     cells, lineages = jax.lax.fori_loop(0, rows, put_row, carry)
     new_count = jnp.where(here[None, :], jnp.tile(count, (1, num_tumors)), tumors.lanes.count)
+    extra = tumors.extra
+    if world.immune is not None and extra is not None:
+        first = jnp.concatenate([world.immune.effectors, world.immune.suppressors])
+        extra = jnp.where(died[None, :], first[:, None], extra)
     return tumors._replace(
         lanes=tumors.lanes._replace(cell=cells, lineage=lineages, count=new_count),
         status=jnp.where(died, RUNNING, tumors.status),
         attempts=tumors.attempts + died.astype(jnp.int32),
+        extra=extra,
     )
 
 
@@ -368,9 +402,9 @@ def _intervals(
         waits = jnp.any(islands.is_log_full(run.lanes))
         if world.sources is not None:
             waits |= jnp.any(_is_due(run, limits) & ~arrivals.has_log_room(run.lanes, num_tumors))
-        done, row = _finish(run, waits, settings, limits)
+        done, row = _finish(run, waits, settings, limits, world, table)
         if settings.is_growth:  # while the log waits no tumor is declared extinct
-            done = _redraw(done, template)
+            done = _redraw(done, template, world)
         at = tumors.position[0] - first
         outcome = Outcome(*(all_.at[at].set(x) for all_, x in zip(outcome, row, strict=True)))
         return done, outcome, waits

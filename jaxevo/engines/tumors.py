@@ -16,12 +16,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
+from jaxevo.engines import immunity
 from jaxevo.engines import lanes as islands
 from jaxevo.engines.arrivals import OWN_WORDS, Clock
 from jaxevo.engines.base import Founder
 from jaxevo.engines.handover import State, StateRow, largest_names
 from jaxevo.engines.lanes import Lanes
 from jaxevo.engines.sampling import threefry
+from jaxevo.model import Model
 
 RUNNING, EXTINCT, STOPPED, OUT_OF_ROOM, INTERRUPTED, GROWN = 0, 1, 2, 3, 4, 5
 TREATMENT_INTERVALS = 2**31  # random words of the treatment start here; growth counts from 0
@@ -71,6 +73,8 @@ class Tumors(NamedTuple):
     crowding: Float[Array, "site tumor"]
     attempts: Int32[Array, " tumor"]  # founders that were drawn
     clock: Clock  # of what comes from outside
+    extra: Float[Array, "variable tumor"] | None = None  # effectors, then suppressors, by site
+    kill: Float[Array, "site tumor"] | None = None  # of a cell that is wholly seen, held, 1/day
 
 
 def new_tumors(
@@ -131,6 +135,20 @@ def new_tumors(
     )
 
 
+def with_immune(
+    tumors: Tumors, model: Model, replicates: range, start: State | None = None
+) -> Tumors:
+    """The tumors with their immune cells at the start, or those of a state; none without immunity."""
+    if model.immune is None:
+        return tumors
+    num = len(tumors.arm)
+    extra = np.tile(immunity.start(model)[:, None], num)
+    if start is not None and start.immune is not None:
+        extra[:, : len(replicates)] = start.immune[list(replicates)].T
+    kill = jnp.zeros((len(model.names.sites), num), jnp.float32)
+    return tumors._replace(extra=jnp.asarray(extra, jnp.float32), kill=kill)
+
+
 def founder_columns(
     layout: Layout, founders: tuple[Founder, ...], num_sites: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -186,6 +204,8 @@ def fork(tumors: Tumors, num_arms: int, num_real: int, padded: int) -> Tumors:
         crowding=jnp.ones((tumors.crowding.shape[0], padded), jnp.float32),
         attempts=jnp.take(tumors.attempts, order),
         clock=jax.tree.map(lambda x: jnp.take(x, order), tumors.clock),
+        extra=jax.tree.map(lambda x: jnp.take(x, order, axis=-1), tumors.extra),
+        kill=jax.tree.map(lambda x: jnp.take(x, order, axis=-1), tumors.kill),
     )
 
 

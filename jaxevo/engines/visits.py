@@ -16,6 +16,7 @@ the label maximum, and what exceeds the cumulative limit is not given.
 from functools import partial
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,7 @@ from jaxtyping import Bool, Float, Int, PyTree
 from jaxevo import host
 from jaxevo.drug import course
 from jaxevo.drug.course import NODES, Amounts
+from jaxevo.drug.delivery import perfused
 from jaxevo.drug.plasma import NUM_COMPARTMENTS
 from jaxevo.engines.base import Arm, Refused, Visits
 from jaxevo.engines.regimen import NEAR, People, Plan, Rules, Seen, Tables
@@ -140,6 +142,8 @@ def visit(
     goes_on = (share > 0) & (care.share > 0)
     since = jnp.where(goes_on, care.since + 1, 0)
     own = jax.tree.map(lambda x: jnp.asarray(x)[patient], people)
+    if rules.delivery_follows:
+        own = _perfused(rules.net, own, count)
     after = care._replace(policy=policy, safety=safety, since=since, share=share, factor=factor)
     walk = partial(_window, rules, tables, window)
     after, site, neutrophils = jax.vmap(walk)(after, own)
@@ -190,6 +194,13 @@ def _observed(rules: Rules, tables: Tables, care: Care, count) -> dict[str, Arra
     if visits.composition is not None:
         values["composition"] = jnp.where(by_class >= visits.composition, by_class, 0.0).T
     return values
+
+
+def _perfused(net, own: People, count: Float[Array, "type tumor"]) -> People:
+    """Every tumor's sites as they are perfused with the cells that they have now."""
+    cells = jnp.sum(count[: net.num_inside].reshape(-1, net.num_sites, count.shape[1]), axis=0)
+    delivery = jax.vmap(perfused)(own.model.delivery, cells.T)
+    return own._replace(model=eqx.tree_at(lambda m: m.delivery, own.model, delivery))
 
 
 def _window(rules: Rules, tables: Tables, window, care: Care, own: People):

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxevo.cell import immune
 from jaxevo.drug.course import NODES, WEIGHTS
+from jaxevo.engines import immunity
 from jaxevo.engines.network import Edges, Network, Speeds, speeds
 from jaxevo.engines.process import Process
 from jaxevo.engines.sampling import log64
@@ -157,7 +159,13 @@ class Context(NamedTuple):
     @property
     def is_dynamic(self) -> bool:
         """Whether rates follow the counts."""
-        return self.table is None or self.process.model.sites.crowding != "none"
+        model = self.process.model
+        return self.table is None or model.sites.crowding != "none" or model.immune is not None
+
+    @property
+    def removal(self) -> Float[Array, "site tumor"] | None:
+        """Loss of suppressors by drugs, 1/day; None without immunity."""
+        return None if self.table is None else self.table.suppressor_removal
 
     def columns(self, tumors: Int[Array, " lane"]) -> "Context":
         """The same for some tumors of the block."""
@@ -182,13 +190,21 @@ def speeds_now(
     """Rates at these counts (whole numbers) of all origins together."""
     process, net = now.process, now.process.net
     if now.table is not None:
-        if process.model.sites.crowding == "none":
+        if not now.is_dynamic:
             return now.table
-        at_site = jnp.sum(count[: net.num_inside].reshape(-1, net.num_sites, count.shape[-1]), 0)
-        sites = jax.tree.map(lambda x: x[now.law], process.model.sites)
-        factor = crowding_factor(sites, at_site.T, log64).T
-        by_type = factor[np.arange(net.num_types) % net.num_sites]
-        return eqx.tree_at(lambda s: s.birth, now.table, now.table.birth * by_type)
+        found, at_site = now.table, _at_sites(net, count)
+        site_of = np.arange(net.num_types) % net.num_sites
+        if process.model.sites.crowding != "none":
+            sites = jax.tree.map(lambda x: x[now.law], process.model.sites)
+            factor = crowding_factor(sites, at_site.T, log64).T
+            found = eqx.tree_at(lambda s: s.birth, found, found.birth * factor[site_of])
+        if process.model.immune is not None and found.visibility is not None:
+            params = jax.tree.map(lambda x: x[now.law], process.model.immune)
+            each = jax.vmap(immune.immune_death_rate, (0, 1, 1, 1), 1)
+            rate = each(params, at_site, *immunity.parts(extra))
+            killed = found.visibility * rate[site_of]
+            found = eqx.tree_at(lambda s: s.death, found, found.death + killed)
+        return found
     row = process.which[now.law, now.interval]
     start = process.start[now.law, now.interval]
     length = process.duration[now.law, now.interval]
@@ -211,6 +227,10 @@ def drift_now(
     """Change of the extra variables per day."""
     process, net = now.process, now.process.net
     custom = process.model.custom
+    if process.model.immune is not None and now.removal is not None:
+        params = jax.tree.map(lambda x: x[now.law], process.model.immune)
+        each = jax.vmap(immunity.drift, (0, 1, 1, 1), 1)
+        return each(params, _at_sites(net, count), extra, now.removal)
     if custom is None or custom.drift is None:
         return jnp.zeros_like(extra)
     row = process.which[now.law, now.interval]
@@ -225,6 +245,23 @@ def drift_now(
 
     found = jax.vmap(one)(params, concentration, day, count.T, extra.T)
     return found.T
+
+
+def with_immune_pace(
+    now: Context, pace: Float[Array, " tumor"], count: Float[Array, "type tumor"]
+) -> Float[Array, " tumor"]:
+    """The larger of a pace and that at which the immune cells of a tumor can change, 1/day."""
+    if now.process.model.immune is None or now.removal is None:
+        return pace
+    params = jax.tree.map(lambda x: x[now.law], now.process.model.immune)
+    at_site = _at_sites(now.process.net, count)
+    each = jax.vmap(immune.pace, (0, 1, 1), 1)(params, at_site, now.removal)
+    return jnp.maximum(pace, jnp.max(each, axis=0))
+
+
+def _at_sites(net: Network, count: Float[Array, "type tumor"]) -> Float[Array, "site tumor"]:
+    """Living cells of every tumor at every site."""
+    return jnp.sum(count[: net.num_inside].reshape(-1, net.num_sites, count.shape[-1]), axis=0)
 
 
 def moved(

@@ -1,4 +1,7 @@
-"""Pictures of a trajectory, each from the named arrays alone, and of a trial. The only door to matplotlib."""
+"""Pictures of a trajectory, each from the named arrays alone, of a trial and of a screen.
+
+The only door to matplotlib.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,11 +9,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxevo.engines.base import Trajectory
-from jaxevo.plots import data, figures, trials
+from jaxevo.plots import data, figures, screens, trials
 from jaxevo.trial import Followed, TrialReport
 
 __all__ = [
     "draw_all",
+    "draw_screen",
     "draw_trial",
     "plot_burden",
     "plot_composition",
@@ -49,6 +53,17 @@ def draw_trial(
             with figures.own_style():
                 draw(title).savefig(path, format="png")
             paths.append(path)
+    return paths
+
+
+def draw_screen(arrays: Trajectory, folder: Path, title: str = "") -> list[Path]:
+    """Draw the pictures of a screen into a folder, made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in screens.pictures(arrays).items():
+        paths.append(folder / f"{name}.png")
+        with figures.own_style():
+            draw(title).savefig(paths[-1], format="png")
     return paths
 
 

@@ -23,7 +23,6 @@ from jaxevo.engines.base import Trajectory, Variable
 from jaxevo.store import files
 from jaxevo.store.files import StoreError
 
-FORMAT = "jaxevo trajectory"
 FORMAT_VERSION = 1
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -50,8 +49,12 @@ def write_trajectory(
         StoreError: the file exists, or the disk is full or fails.
         ValueError: the trajectory or an attribute cannot be stored.
     """
-    image = _build_image(trajectory, attributes)
-    files.commit(Path(path), image, files.seal(image))
+    _write("trajectory", path, trajectory, attributes)
+
+
+def write_screen(path: Path | str, arrays: Trajectory, attributes: Mapping[str, Attribute]) -> None:
+    """Write a new file of a screen, likewise."""
+    _write("screen", path, arrays, attributes)
 
 
 def read_trajectory(path: Path | str) -> tuple[Trajectory, dict[str, Attribute]]:
@@ -60,14 +63,29 @@ def read_trajectory(path: Path | str) -> tuple[Trajectory, dict[str, Attribute]]
     Raises:
         StoreError: there is no such file, it is damaged, too new, or not a trajectory.
     """
-    path = Path(path)
+    return _read("trajectory", Path(path))
+
+
+def read_screen(path: Path | str) -> tuple[Trajectory, dict[str, Attribute]]:
+    """Read a file of a screen back, likewise."""
+    return _read("screen", Path(path))
+
+
+def _write(
+    kind: str, path: Path | str, arrays: Trajectory, attributes: Mapping[str, Attribute]
+) -> None:
+    image = _build_image(kind, arrays, attributes)
+    files.commit(Path(path), image, files.seal(image))
+
+
+def _read(kind: str, path: Path) -> tuple[Trajectory, dict[str, Attribute]]:
     content = files.read_whole(path)
     if not content.startswith(_SIGNATURE):
-        raise StoreError(f"{path} is not an HDF5 file, expected a trajectory written by jaxevo")
+        raise StoreError(f"{path} is not an HDF5 file, expected a {kind} written by jaxevo")
     files.check_seal(path, content)
     try:
         with h5py.File.in_memory(content) as file:
-            attributes = _read_file_attributes(file)
+            attributes = _read_file_attributes(kind, file)
             return _read_groups(file, max_bytes=_MAX_INFLATION * len(content)), attributes
     except StoreError as error:
         raise StoreError(f"{path} {error}") from error.__cause__
@@ -86,8 +104,12 @@ class _Scale(NamedTuple):
     size: int
 
 
-def _build_image(trajectory: Trajectory, attributes: Mapping[str, Attribute]) -> bytes:
-    own = {"format": FORMAT, "format_version": FORMAT_VERSION}
+def _format(kind: str) -> str:
+    return f"jaxevo {kind}"
+
+
+def _build_image(kind: str, trajectory: Trajectory, attributes: Mapping[str, Attribute]) -> bytes:
+    own = {"format": _format(kind), "format_version": FORMAT_VERSION}
     if taken := own.keys() & attributes.keys():
         raise ValueError(f"attribute {taken.pop()!r} is written by the store itself")
     numbers = itertools.count()
@@ -212,10 +234,10 @@ def _check_name(kind: str, name: str) -> None:
 # --- reading: nothing is trusted before it was checked ---
 
 
-def _read_file_attributes(file: h5py.File) -> dict[str, Attribute]:
-    """The attributes that the writer was given; refuses what is no trajectory or too new."""
-    if "format" not in file.attrs or _read_attribute(file, "format") != FORMAT:
-        raise StoreError("is an HDF5 file, but not a trajectory written by jaxevo")
+def _read_file_attributes(kind: str, file: h5py.File) -> dict[str, Attribute]:
+    """The attributes that the writer was given; refuses what is of another kind or too new."""
+    if "format" not in file.attrs or _read_attribute(file, "format") != _format(kind):
+        raise StoreError(f"is an HDF5 file, but not a {kind} written by jaxevo")
     version = _read_attribute(file, "format_version")
     if version not in range(1, FORMAT_VERSION + 1):
         raise StoreError(

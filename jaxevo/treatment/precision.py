@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import expm
 from jaxtyping import Bool, Float, Int
 
 from jaxevo.engines.base import Rule
+from jaxevo.exponential import exponential
 from jaxevo.state import Array, Scalar
 from jaxevo.treatment.policies import Seen, Share, check, number, only
 
@@ -215,7 +215,7 @@ def _predicted(
     def one_day(course):
         day, cells = course
         moves = (cells >= 1).astype(cells.dtype)
-        return day + 1, expm(rates * moves[None, :]) @ cells
+        return day + 1, exponential(rates * moves[None, :]) @ cells
 
     day, cells = jax.lax.while_loop(goes_on, one_day, (jnp.zeros_like(belief.window), cells))
     is_fatal = jnp.sum(cells) >= belief.fatal

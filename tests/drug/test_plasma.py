@@ -150,9 +150,12 @@ def after_doses(params: PlasmaParams, umol: float, days: int):
 
 
 def steady_state(params: PlasmaParams, umol: float):
-    """Amounts just after an oral dose, when each day repeats the last: (1 - e^K) y = dose."""
+    """Amounts just after an oral dose, when each day repeats the last: (1 - e^K) y = dose.
+
+    Singular for compartments that nothing enters; the least solution leaves them empty.
+    """
     decay, _ = plasma.propagator(plasma.rate_matrix(params), jnp.asarray(1.0))
-    return jnp.linalg.solve(jnp.eye(NUM_COMPARTMENTS) - decay, amounts(gut=umol))
+    return jnp.linalg.lstsq(jnp.eye(NUM_COMPARTMENTS) - decay, amounts(gut=umol))[0]
 
 
 def day_course(params: PlasmaParams, start, points: int = 2001) -> np.ndarray:

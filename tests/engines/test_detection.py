@@ -248,7 +248,7 @@ def test_founders_of_two_classes_are_refused():
 
 def test_crowding_and_immigration_before_detection_are_refused():
     crowded = build(birth_rate=0.2, death_rate=0.1, crowding="logistic", capacity=1e9)
-    assert "without crowding or feedback" in refused(problem(crowded, 1e6, 10.0))
+    assert "without crowding, immunity or feedback" in refused(problem(crowded, 1e6, 10.0))
     model = build(birth_rate=0.2, death_rate=0.1)
     study = problem(model, 1e6, 10.0, immigration=(Immigration(0.1),))
     assert "cannot follow immigration during the growth" in refused(study)

@@ -282,3 +282,13 @@ def test_neutrophils_are_those_of_the_same_doses():
         for x, y in zip(mine, expected, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-8)
         assert mine[2].sum() == pytest.approx(17.0, rel=1e-12)
+
+
+def test_many_tumors_behind_a_barrier_are_seen_at_once():
+    """A block of 256 with an inhibited pump at its barrier, whose propagators are made on the way: a program
+    with two batched LAPACK calls in it never ended on two cores.
+    """
+    plain = Arm("plain", doses(A, 1.4 * np.arange(20), is_oral=True))
+    problem = study(always(plain), plain, model=builders.build(**MODEL | BARRIER), horizon=8.0)
+    found = of(clones.simulate(problem), "site_burden")[:, 0, 0, -1]
+    assert np.array_equal(found[0], found[1])

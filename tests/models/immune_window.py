@@ -5,6 +5,10 @@
 
 Haehnel et al. 2020, 10.1158/0008-5472.CAN-20-2394 (bioRxiv 10.1101/722546). Rates per month of 30.4375
 days; X, Y, Z in model cells. Z is an extra variable; the drug is on at concentration 1.
+
+It is a law of its own, and not the model's immunity (`jaxevo.cell.immune`): recruitment and crowding read
+the proliferating cells alone, recruitment falls again beyond Kz cells (Y Z/(Kz^2 + Y^2), where ours
+saturates, E T/(g + T)), and effectors do not kill quiescent cells.
 """
 
 import jax.numpy as jnp

@@ -26,6 +26,7 @@ FAMILIES = (
     "competition",
     "published_models",
     "populations",
+    "immunity",
 )
 CASES: list[Case] = []
 declare: Callable = partial(file, CASES)

@@ -368,7 +368,7 @@ def test_e06_any_fractionation(size, fractions, gray, birth, death):
     """The composed linear fractional maps of days and fractions."""
     root = extinction.simulate(populations.irradiated(size, fractions, gray, birth, death))[""]
     obtained = float(root["no_relapse_log"].data[0, 0, -1])
-    expected = math.log(populations.control(size, fractions, gray, birth, death))
+    expected = populations.log_control(size, fractions, gray, birth, death)
     assert obtained == pytest.approx(expected, rel=1e-8)
 
 
