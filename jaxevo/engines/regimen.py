@@ -229,7 +229,7 @@ def reads(problem: Problem, arm: Arm, role: str, net: Network) -> tuple[str, ...
             return super().__getattribute__(name)
 
     def tried(params, state, values):
-        return rule.decide(params, state, Noted(**values, genotypes=net.genotypes))
+        return rule.decide(params, state, Noted(**values, genotypes=np.array(net.genotypes)))
 
     floats = lambda tree: jax.tree.map(jnp.asarray, tree)  # noqa: E731
     jax.eval_shape(tried, *map(floats, (rule.params, rule.start)), _example(problem, arm, net))
