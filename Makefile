@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 HAS_GPU := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)
 RUN_READY := $(if $(HAS_GPU),$(VENV)/.with-cuda13,$(VENV)/.with-test)
 
-.PHONY: help venv run test test-slow test-x64 lint bench selftest validation-page
+.PHONY: help venv run test test-slow test-x64 lint bench selftest validation-page study-pages
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make bench      every engine's kernel against its yardstick in the same run (needs g++)"
 	@echo "make selftest   exact laws on this machine, on every engine"
 	@echo "make validation-page   run all validation cases and write docs/validation.md"
+	@echo "make study-pages       run the studies of configs/studies (or STUDIES=...) and write docs/studies"
 
 venv: $(VENV)/.with-test
 
@@ -64,3 +65,6 @@ selftest: $(RUN_READY)
 validation-page: $(VENV)/.with-test
 	$(BIN)/python -m tests.validation.page > docs/validation.md.new
 	mv docs/validation.md.new docs/validation.md
+
+study-pages: $(VENV)/.with-test
+	$(BIN)/python -m tests.study_pages $(STUDIES)

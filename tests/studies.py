@@ -485,6 +485,7 @@ removed_fraction = { breast = 0.99 }
 
 [[arms]]
 name = "adaptive"
+transduced_share = 0.4
 doses = [{ drug = "taxane", amount_mg_per_m2 = 100, cycle_days = 21 }]
 policy = { rule = "adaptive", stop = 0.4 }
 safety = { rule = "hold_and_reduce", supportive = ["gcsf"], reduction = 0.2 }

@@ -173,6 +173,18 @@ def test_visits_limits_and_hosts_are_taken_over(problem):
     assert len({float(host.feedback) for host in problem.hosts}) == 4
 
 
+def test_an_arm_may_have_a_transduced_marrow_of_its_own(problem, tmp_path):
+    """It then takes the place of the study's; pumps that no cell of any arm carries are refused."""
+    assert [arm.transduced_share for arm in problem.arms] == [None, 0.4, None]
+    text = CARE.replace("transduced_share = 0.2\n", "")
+    assert study_of(tmp_path, text).problem().arms[1].transduced_share == 0.4
+    with pytest.raises(StudyError) as error:
+        study_of(tmp_path, text.replace("transduced_share = 0.4\n", ""))
+    assert str(error.value).endswith(
+        "key `host.transduced_pump` needs transduced_share > 0 beside it, or in an arm"
+    )
+
+
 def test_without_visits_host_and_limits_there_is_nothing_of_them(tmp_path):
     """An engine sees from the problem alone that nobody decides; the defaults of a body are published."""
     problem = study_of(tmp_path, MINIMAL).problem()

@@ -442,6 +442,21 @@ def test_lines_of_the_concentration_picture_are_the_concentrations():
     ]  # fmt: skip
 
 
+def test_arms_that_decide_are_left_out_of_the_concentration_picture(tmp_path):
+    """What they give differs from tumor to tumor, and is written as NaN; without other arms there is no
+    picture.
+    """
+    root = dict(TRAJECTORIES["plain"][""])
+    for decides in ([0], [0, 1]):
+        for name in ("concentration", "blood_concentration"):
+            values = root[name].data.copy()
+            values[decides] = np.nan
+            root[name] = root[name]._replace(data=values)
+        own = tmp_path / str(len(decides))
+        paths = draw_all({"": root}, own)
+        assert ("concentration.png" in [path.name for path in paths]) == (decides == [0])
+
+
 # --- names ---
 
 

@@ -190,3 +190,29 @@ def test_the_trial_has_the_cells_the_drugs_and_the_patients_of_the_cml_study():
     for rows in filter(None, given):
         assert any(rows[0]["amount_mg"] == known[0]["amount_mg"] for known in doses)
         assert any(rows[0]["drug"] == known[0]["drug"] for known in doses)
+
+
+def test_each_way_past_methotrexate_protects_from_it_and_from_nothing_else():
+    """Childhood ALL in a steady week of both drugs, by class: what DHFR lets through of the births rises
+    with a lost carrier, with every further copy of DHFR and with an altered one, the deaths by mercaptopurine
+    stay; without HPRT it is the other way around. Twice the dose outnumbers one further copy.
+    """
+    study = load_study(STUDIES / "leukemia.toml", ONE_PATIENT)
+    model = study.problem().model
+
+    def killed(methotrexate: float, mercaptopurine: float, **levels: int) -> float:
+        rates = builders.over_doses(model, np.array([[methotrexate, mercaptopurine]]), levels)
+        return float(np.asarray(rates.death_rate)[0]) - float(model.death.death_rate)
+
+    weekly, daily = 0.008, 0.03  # uM at the site, about the mean of the usual doses
+    alone = killed(weekly, 0.0)
+    assert alone > 0.1
+    ways = ({"RFC": 1}, {"DHFR-amplified": 2}, {"DHFR-amplified": 4}, {"DHFR-F31G": 1})
+    for way in ways:
+        assert killed(weekly, 0.0, **way) < 0.25 * alone, way
+        assert killed(0.0, daily, **way) == killed(0.0, daily)
+    assert killed(0.0, daily, HPRT=1) < 0.01 * killed(0.0, daily)
+    assert killed(weekly, 0.0, HPRT=1) == alone
+    assert killed(weekly, daily, BCL2=1) == pytest.approx(0.5 * killed(weekly, daily))
+    one_more = {"DHFR-amplified": 1}
+    assert killed(2 * weekly, 0.0, **one_more) > 2 * killed(weekly, 0.0, **one_more)

@@ -14,6 +14,7 @@ from jaxevo.config.values import (
     Gray,
     Number,
     PerName,
+    Share,
     Text,
     Weekday,
 )
@@ -83,6 +84,7 @@ class Arm(Table):
     lines: list[Line] = Field(default_factory=list)
     policy: AnyPolicy | None = None
     safety: AnySafety | None = None
+    transduced_share: Share | None = None
 
     @property
     def decides(self) -> bool:

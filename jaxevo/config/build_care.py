@@ -44,6 +44,7 @@ def arm_of(study: Study, i: int, axes: Axes) -> Arm:
         lines=tuple(Line(line.name, *given_of(study, line.doses, axes)) for line in arm.lines),
         policy=rule(arm.policy),
         safety=rule(arm.safety),
+        transduced_share=arm.transduced_share,
     )
 
 

@@ -62,8 +62,16 @@ def check_trial(study: Draft) -> None:
 
 def check_host(study: Draft) -> None:
     """The marrow names pumps and drugs."""
+    shares = [arm.transduced_share for arm in study.arms]
+    for i, share in enumerate(shares):
+        if share is not None and not (study.host and study.host.transduced_pump):
+            raise fault("needs transduced_pump in [host]", ("arms", i, "transduced_share"))
     if study.host is None:
         return
+    if study.host.transduced_pump and not any([study.host.transduced_share, *shares]):
+        raise fault(
+            "needs transduced_share > 0 beside it, or in an arm", ("host", "transduced_pump")
+        )
     for key in ("marrow_pump", "transduced_pump"):
         known_keys("pump", getattr(study.host, key), study.pumps, ("host", key))
     known_keys("drug", study.host.drugs, study.drugs, ("host", "drugs"))

@@ -106,7 +106,9 @@ def cohort(study: "Study") -> "Iterator[Study]":
     patients = study.patients
     if patients.count == 1 and not patients.vary and not patients.values:
         return
-    shared = study.resolved() | {"arms": [UNTREATED]}  # all patients have the arms of the study
+    # All patients have the arms of the study, of which only the marrow matters to what a body may be.
+    shares = [arm.transduced_share or 0.0 for arm in study.arms]
+    shared = study.resolved() | {"arms": [UNTREATED | {"transduced_share": max(shares) or None}]}
     del shared["patients"]
     for table in ("trial", "screen", "optimize"):
         shared.pop(table, None)

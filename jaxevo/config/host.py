@@ -53,8 +53,6 @@ class Host(Table):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Host":
-        if self.transduced_pump and self.transduced_share == 0:
-            raise fault("needs transduced_share > 0 beside it", ("transduced_pump",))
         if self.transduced_share > 0 and not self.transduced_pump:
             raise missing(
                 "a table that gives each pump a number >= 0, since transduced_share is given",

@@ -1,5 +1,6 @@
 """What an engine takes and gives: a `Problem` in, a `Trajectory` out, both plain data."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,6 +77,7 @@ class Arm(NamedTuple):
     lines: tuple[Line, ...] = ()
     policy: Rule | None = None
     safety: Rule | None = None
+    transduced_share: float | None = None  # of progenitors, in place of the host's own
 
     @property
     def decides(self) -> bool:
@@ -164,9 +166,12 @@ class Problem(NamedTuple):
         """The founders of one patient."""
         return self.founders_of[patient] if self.founders_of else self.founders
 
-    def host_of(self, patient: int) -> HostParams:
-        """The marrow of one patient."""
-        return self.hosts[patient if len(self.hosts) > 1 else 0]
+    def host_of(self, patient: int, arm: Arm) -> HostParams:
+        """The marrow of one patient in one arm."""
+        own = self.hosts[patient if len(self.hosts) > 1 else 0]
+        if arm.transduced_share is None:
+            return own
+        return dataclasses.replace(own, transduced_share=np.asarray(arm.transduced_share))
 
     @property
     def delivery_follows(self) -> bool:

@@ -162,7 +162,7 @@ def plan_of(
         safety=_params(arm.safety, patients),
     )
     jumps = list(moments.values())
-    people = _people(problem, jumps, patients, net, None if is_inhibited else lengths, tables)
+    people = _people(problem, arm, jumps, patients, net, None if is_inhibited else lengths, tables)
     _, kind = np.unique(tables.weight, axis=0, return_inverse=True)
     total = tables.start.size
     edges = np.append(tables.start.reshape(-1), num_windows * seen_at.every)
@@ -229,7 +229,7 @@ def reads(problem: Problem, arm: Arm, role: str, net: Network) -> tuple[str, ...
             return super().__getattribute__(name)
 
     def tried(params, state, values):
-        return rule.decide(params, state, Noted(**values, genotypes=net.genotypes))
+        return rule.decide(params, state, Noted(**values, genotypes=np.array(net.genotypes)))
 
     floats = lambda tree: jax.tree.map(jnp.asarray, tree)  # noqa: E731
     jax.eval_shape(tried, *map(floats, (rule.params, rule.start)), _example(problem, arm, net))
@@ -384,7 +384,7 @@ def _cumulative(limits: Limits | None, none: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(limits.cumulative_mg, float), per_m2])
 
 
-def _people(problem, jumps, patients, net, lengths, tables) -> People:
+def _people(problem, arm, jumps, patients, net, lengths, tables) -> People:
     models = [float64(problem.models[p]) for p in patients]
     traits = [class_traits(m, net) for m in models]
     made = None
@@ -395,7 +395,7 @@ def _people(problem, jumps, patients, net, lengths, tables) -> People:
         ])  # fmt: skip
     hosts = None
     if problem.hosts:
-        hosts = _stacked([float64(problem.host_of(p)) for p in patients])
+        hosts = _stacked([float64(problem.host_of(p, arm)) for p in patients])
     survival = np.ones((len(models), max(len(jumps), 1), net.num_types))
     for i, (model, own) in enumerate(zip(models, traits, strict=True)):
         for j, together in enumerate(jumps):

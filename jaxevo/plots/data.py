@@ -277,9 +277,12 @@ def growth_courses(root: Root) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def concentrations(root: Root, drug: int) -> Float[np.ndarray, "arm place time"]:
-    """Concentration of one drug in blood (place 0) and at every site, uM."""
+    """Concentration of one drug in blood (place 0) and at every site, uM; 0 in arms that decide, in which
+    it differs from tumor to tumor and is not known.
+    """
     blood = root["blood_concentration"].data[:, None, :, drug]
-    return np.concatenate([blood, np.moveaxis(root["concentration"].data[..., drug], 2, 1)], axis=1)
+    sites = np.moveaxis(root["concentration"].data[..., drug], 2, 1)
+    return np.nan_to_num(np.concatenate([blood, sites], axis=1))
 
 
 def drugs_given(root: Root) -> list[int]:

@@ -284,6 +284,24 @@ def test_neutrophils_are_those_of_the_same_doses():
         assert mine[2].sum() == pytest.approx(17.0, rel=1e-12)
 
 
+def test_an_arm_can_have_a_transduced_marrow_of_its_own():
+    """Its neutrophils are those of a patient in whom that share carries the pump, whether the arm decides
+    or not; the other arms keep the patient's own, and the tumor is the same in all.
+    """
+    model = builders.build(**MODEL)
+    toxic = {"slope": {"a": 0.1}, "baseline": 4.0, "transduced_pump": {"P": 5.0}}
+    usual, treated = (builders.host(model, **toxic, transduced_share=s) for s in (0.0, 0.7))
+    plain = Arm("plain", doses(A, range(0, 12, 3), 800.0))
+    arms = [plain, plain._replace(name="own", transduced_share=0.7)]
+    arms += [always(plain)._replace(name="decided", transduced_share=0.7)]
+    found = meanfield.simulate(study(*arms, model=model, hosts=(usual,)))
+    other = meanfield.simulate(study(plain, model=model, hosts=(treated,)))
+    lowest = of(found, "lowest_neutrophils")[:, 0, 0]
+    np.testing.assert_allclose(lowest[1:], of(other, "lowest_neutrophils")[0, 0, 0], rtol=1e-12)
+    assert lowest[1] > 1.2 * lowest[0]
+    np.testing.assert_array_equal(of(found, "burden")[1], of(found, "burden")[0])
+
+
 def test_many_tumors_behind_a_barrier_are_seen_at_once():
     """A block of 256 with an inhibited pump at its barrier, whose propagators are made on the way: a program
     with two batched LAPACK calls in it never ended on two cores.

@@ -3,8 +3,9 @@
 import numpy as np
 
 from jaxevo.drug.schedule import Level
-from jaxevo.engines import clones
+from jaxevo.engines import clones, regimen
 from jaxevo.engines.base import Arm, Founder, Line, Problem, Record, Visits
+from jaxevo.engines.process import problem_network
 from jaxevo.treatment import POLICIES, SAFETY
 from tests import builders
 from tests.visiting import of
@@ -42,15 +43,20 @@ RULES = {
 }  # fmt: skip
 
 
-def treated(*arms: Arm, **options) -> dict:
+def problem_of(*arms: Arm, **options) -> Problem:
     """All patients, seen every 4 of 24 days."""
     models = tuple(builders.build(**own) for own in PATIENTS)
     founders = tuple(tuple(Founder(n, g, 0) for g, n in enumerate(cells) if n) for cells in CELLS)
-    return clones.simulate(Problem(
+    return Problem(
         models[0], founders[0], arms, seed=1, replicates=1, horizon=24.0, sync=2.0, max_cells=1,
         record=Record(every=4.0), patients=models, founders_of=founders,
         visits=Visits(every=4.0, sequencing=0.1, composition=0.0), **options,
-    ))  # fmt: skip
+    )  # fmt: skip
+
+
+def treated(*arms: Arm, **options) -> dict:
+    """All patients under these arms."""
+    return clones.simulate(problem_of(*arms, **options))
 
 
 def run_of_every_policy():
@@ -80,6 +86,15 @@ def test_a_policy_changes_the_dose_where_it_should_and_not_where_nothing_happens
         np.testing.assert_array_equal(
             share[CONSTANT], np.broadcast_to(start, (6, len(lines))), name
         )
+
+
+def test_what_every_rule_reads_is_known_before_it_is_asked():
+    """As `POLICIES` says it, besides what is known of every visit."""
+    problem = problem_of()
+    for name, (lines, parameters, *_) in RULES.items():
+        arm = Arm(name, (), lines=lines, policy=POLICIES[name].make(**parameters))
+        read = set(regimen.reads(problem, arm, "policy", problem_network(problem)))
+        assert read - {"day", "visit", "share"} == set(POLICIES[name].needs), name
 
 
 def test_the_safety_rule_holds_a_drug_where_the_marrow_suffers_and_nowhere_else():
