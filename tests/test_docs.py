@@ -20,6 +20,7 @@ from jaxevo.compare import DESCRIBED
 from jaxevo.config.alterations import INHERITANCES, MECHANISMS, Alteration, own_keys
 from jaxevo.config.tables import RELAPSES, Table
 from jaxevo.config.visits import Policy, Safety, rule_class
+from jaxevo.improve.report import OF_RELAPSE
 from tests.pages import FENCED, Grid, anchors, bare, code, expected_row, grids, schema, spans
 from tests.studies import MINIMAL, environment, study_of
 
@@ -366,7 +367,7 @@ def test_names_in_the_text_exist(page, folder, others):
         known |= rules.keys() | {
             key for name in rules for key in rule_class(base, name).model_fields
         }
-    known |= set(screen.DESCRIBED)
+    known |= set(screen.DESCRIBED) | set(OF_RELAPSE)
     known |= {"state_row", *RELAPSES, *(row[0] for row in DESCRIBED.values())}
     for variables in [v for found in (trajectory, *others.values()) for v in found.values()]:
         known |= {name for key, v in variables.items() for name in (key, *v.dims)}

@@ -23,6 +23,12 @@ OF_OVER = {
     "mean": "mean of the patients",
     "worst": "mean of the worst patients",
 }
+OF_RELAPSE = (
+    "predicted_relapse_probability",
+    "observed_relapse_probability",
+    "observed_low",
+    "observed_high",
+)
 OF_ARM = ("response", "progression", "relapse", "cure", "toxicity", "dose")
 
 
@@ -94,13 +100,9 @@ def of_relapse(judged: Verdict, a: int) -> dict[str, Any]:
     """Predicted and observed relapse of one arm."""
     share = trial.observed(judged.chance[a])
     predicted = judged.predicted[a].mean()
-    row = {
-        "predicted_relapse_probability": _number(predicted),
-        "observed_relapse_probability": _number(share.value),
-        "observed_low": float(share.low),
-        "observed_high": float(share.high),
-        "tumors": int((~np.isnan(judged.chance[a])).sum()),
-    }
+    numbers = map(_number, (predicted, share.value, share.low, share.high))
+    row: dict[str, Any] = dict(zip(OF_RELAPSE, numbers, strict=True))
+    row["tumors"] = int((~np.isnan(judged.chance[a])).sum())
     if math.isfinite(predicted):
         row["is_predicted_inside"] = bool(share.low <= predicted <= share.high)
     note = judged.notes.get(judged.problem.arms[a].name)

@@ -14,11 +14,8 @@ from tests.improve.studies import SMALL
 from tests.statistics import assert_probability
 from tests.studies import command, study_of, write
 
-OF_EVERY_ARM = (
-    "predicted_relapse_probability",
-    "observed_relapse_probability",
-    "observed_low",
-    "observed_high",
+KEYS = (
+    "predicted_relapse_probability observed_relapse_probability observed_low observed_high".split()
 )
 QUIET = {"options": {"should_stop": lambda: False}, "show": lambda what, share: None}
 
@@ -40,7 +37,7 @@ def test_the_report_has_every_arm_with_what_was_predicted_and_observed(result):
         low, seen, high = (
             row[key] for key in ("observed_low", "observed_relapse_probability", "observed_high")
         )
-        assert set(OF_EVERY_ARM) <= row.keys()
+        assert set(KEYS) <= row.keys()
         assert 0 <= low <= seen <= high <= 1
         assert row["tumors"] == 400
     assert report["against_best"]["arm"] == "half"
