@@ -122,7 +122,7 @@ def _stricter(own: Task, best: Found, share: float) -> tuple[str, tuple[Limit, .
     """A limit that lets so much happen of what the best schedule does, in words and as such."""
     problem, pattern = own.problem, own.decided.pattern
     if problem.hosts:
-        usual = [float(problem.host_of(p).baseline) for p in range(len(problem.models))]
+        usual = [float(problem.host_of(p, own.decided.arm).baseline) for p in range(len(problem.models))]
         arm = with_amounts(own.decided.arm, best.amounts)
         lowest = min(lowest_neutrophils(problem, arm, p) for p in range(len(usual)))
         least = min(usual) + share * (lowest - min(usual))
@@ -163,7 +163,7 @@ def too_low(own: Task, problem: Problem) -> dict[str, bool]:
 
 def lowest_neutrophils(problem: Problem, arm: Arm, patient: int) -> float:
     """Smallest count on the course of an arm without decisions, 1e9/L."""
-    middle = float(problem.host_of(patient).baseline) / 2
+    middle = float(problem.host_of(patient, arm).baseline) / 2
     with jax.enable_x64(True):
         below = neutrophils(problem, arm, middle, patient).value(jnp.asarray(amounts_of(arm)))
         return middle * float(jnp.exp(-jnp.max(below)))

@@ -67,7 +67,7 @@ def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> L
     """
     if not problem.hosts:
         raise ValueError("a limit on neutrophils needs a marrow; give the study a [host]")
-    own = jax.tree.map(lambda x: np.asarray(x, float), problem.host_of(patient))
+    own = jax.tree.map(lambda x: np.asarray(x, float), problem.host_of(patient, arm))
     if not 0 < least < float(own.baseline):
         raise ValueError(
             f"neutrophils are to stay above {least:g}; expected a level between 0 and the baseline "
