@@ -11,7 +11,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,6 @@ from jaxevo.config.tables import ENGINES
 if TYPE_CHECKING:
     from jaxevo.assay import ScreenResult
     from jaxevo.compare import TrialResult
-    from jaxevo.engines.cells import Progress
     from jaxevo.run import Plan, RunResult
 
 DEVICES = ("cpu", "gpu")

@@ -25,7 +25,7 @@ from jaxevo.config.decisions import OPTIMIZED, ROUNDED
 from jaxevo.improve import arrays, report, schedules, searching
 from jaxevo.improve.searching import Task
 from jaxevo.improve.verdict import Verdict, off_by, unseen_seed, verdict
-from jaxevo.optimize.search import Found, Progress
+from jaxevo.optimize import Found, Progress
 from jaxevo.run import StorageError, devices_of, listening
 
 SAVED = "search.npz"  # the state of a search that can go on

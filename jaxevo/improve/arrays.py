@@ -9,7 +9,7 @@ from jaxevo.config.decisions import variables
 from jaxevo.engines.base import Trajectory, Variable
 from jaxevo.improve.searching import Task
 from jaxevo.improve.verdict import Verdict
-from jaxevo.optimize.search import Found
+from jaxevo.optimize import Found
 
 TUMOR = ("arm", "patient", "replicate")
 

@@ -11,7 +11,7 @@ from jaxevo.config.decisions import variables
 from jaxevo.engines.base import Problem
 from jaxevo.improve.schedules import beyond
 from jaxevo.improve.verdict import Verdict
-from jaxevo.optimize.search import Found
+from jaxevo.optimize import Found
 
 OF_OBJECTIVE = {
     "relapse": "ln of the odds of relapse",

@@ -11,8 +11,7 @@ from jaxevo.config.build_care import given, given_of
 from jaxevo.config.decisions import OPTIMIZED, beside, rows, variables
 from jaxevo.drug.schedule import Dose, Level
 from jaxevo.engines.base import Arm, Problem
-from jaxevo.optimize.limits import Limit, total
-from jaxevo.optimize.pattern import Pattern
+from jaxevo.optimize import Limit, Pattern, total
 
 NEARLY_NONE = 1e-6  # of the largest amount; less is not given
 NEAR = 1e-9  # relative; so close to its limit is within it

@@ -12,11 +12,19 @@ from jaxevo.config import Study
 from jaxevo.config.build_care import given
 from jaxevo.engines.base import Arm, Problem
 from jaxevo.improve.schedules import Decisions, decisions, usage
-from jaxevo.optimize import rounding
-from jaxevo.optimize.goals import Goal, amounts_of, goal, with_amounts
-from jaxevo.optimize.limits import Limit, neutrophils, total
-from jaxevo.optimize.pattern import single_drugs
-from jaxevo.optimize.search import Found, search
+from jaxevo.optimize import (
+    Found,
+    Goal,
+    Limit,
+    amounts_of,
+    goal,
+    neutrophils,
+    search,
+    single_drugs,
+    total,
+    with_amounts,
+)
+from jaxevo.optimize import rounded as existing
 
 KINDS = {"relapse": "relapse", "relapse_free_days": "free_days", "burden": "burden"}
 TINY = 1e-12
@@ -101,7 +109,7 @@ def rounded(own: Task, before: Found, should_stop: Callable[[], bool]) -> Found 
     if not steps.any():
         return None
     aim, pattern = own.goal, own.decided.pattern
-    return rounding.rounded(aim, pattern, own.limits, before, steps, should_stop=should_stop)
+    return existing(aim, pattern, own.limits, before, steps, should_stop=should_stop)
 
 
 def front(own: Task, best: Found, number: int) -> Iterator[tuple[str, Found]]:
@@ -122,7 +130,9 @@ def _stricter(own: Task, best: Found, share: float) -> tuple[str, tuple[Limit, .
     """A limit that lets so much happen of what the best schedule does, in words and as such."""
     problem, pattern = own.problem, own.decided.pattern
     if problem.hosts:
-        usual = [float(problem.host_of(p, own.decided.arm).baseline) for p in range(len(problem.models))]
+        usual = [
+            float(problem.host_of(p, own.decided.arm).baseline) for p in range(len(problem.models))
+        ]
         arm = with_amounts(own.decided.arm, best.amounts)
         lowest = min(lowest_neutrophils(problem, arm, p) for p in range(len(usual)))
         least = min(usual) + share * (lowest - min(usual))

@@ -128,6 +128,7 @@ def _begin(task: Task, units) -> State:
     zero = jnp.zeros(())
     state = State(
         unit=drawn,
+        good=jnp.zeros_like(drawn),
         multiplier=jnp.zeros((num, rows)),
         penalty=jnp.full(num, 10.0),
         worst=jnp.full(num, jnp.inf),

@@ -20,7 +20,7 @@ class Settings(NamedTuple):
     descent_steps: int = 150
     rate: float = 0.08  # of Adam, share of the box per step
     tolerance: float = 1e-5  # projected slope of L, relative to max(1, |goal|)
-    violation: float = 1e-6  # of a limit, in units of its bound
+    violation: float = 1e-7  # of a limit, in units of its bound
     chunk: int = 25  # steps between two looks, multipliers and savings
     polish_chunks: int = 40  # at most, of one round
     leaps: int = 3  # rounds at most
@@ -30,6 +30,7 @@ class State(NamedTuple):
     """Everything that goes on from one chunk to the next; leading axis start."""
 
     unit: Float[Array, "start variable"]
+    good: Float[Array, "start variable"]  # where the goal had a value, on the descent
     multiplier: Float[Array, "start row"]
     penalty: Float[Array, " start"]
     worst: Float[Array, " start"]  # violation when the multipliers last moved

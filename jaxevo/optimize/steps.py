@@ -67,12 +67,16 @@ def _projected(unit, slope):
 
 
 def _descend(task: Task, state, _):
-    unit, adam, multiplier, penalty = state
+    """One step of Adam; from where the goal has no value, halfway back to where it had one."""
+    unit, good, adam, multiplier, penalty = state
     slope = jax.grad(task.lagrangian)(unit, multiplier, penalty)
-    slope = jnp.where(jnp.isfinite(slope), slope, 0.0)
+    is_good = jnp.all(jnp.isfinite(slope))
     with _mixed():
-        step, adam = new_adam(task.settings).update(slope, adam, unit)
-    return (jnp.clip(unit + step, 0, 1), adam, multiplier, penalty), None
+        step, onward = new_adam(task.settings).update(jnp.where(is_good, slope, 0.0), adam, unit)
+    fresh = new_adam(task.settings).init(unit)
+    adam = jax.tree.map(partial(jnp.where, is_good), onward, fresh)
+    after = jnp.where(is_good, jnp.clip(unit + step, 0, 1), (unit + good) / 2)
+    return (after, jnp.where(is_good, unit, good), adam, multiplier, penalty), None
 
 
 class _Walk(NamedTuple):
@@ -149,12 +153,17 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
     adam, memory, free, stuck = state.adam, state.memory, state.free, jnp.zeros_like(state.is_there)
     if stage == DESCENT:
 
-        def descended(unit, adam, multiplier, penalty):
-            carry = (unit, adam, multiplier, penalty)
-            return jax.lax.scan(partial(_descend, task), carry, length=num)[0][:2]
+        def descended(unit, good, adam, multiplier, penalty):
+            carry = (unit, good, adam, multiplier, penalty)
+            unit, good, adam, *_ = jax.lax.scan(partial(_descend, task), carry, length=num)[0]
+            is_good = jnp.isfinite(task.lagrangian(unit, multiplier, penalty))
+            return jnp.where(is_good, unit, good), good, adam
 
-        unit, adam = jax.vmap(descended)(state.unit, adam, state.multiplier, state.penalty)
+        unit, good, adam = jax.vmap(descended)(
+            state.unit, state.good, adam, state.multiplier, state.penalty
+        )
     else:
+        good = state.good
         parts = (state.unit, memory, free, state.multiplier, state.penalty, state.enough)
         unit, memory, free, stuck = jax.lax.map(partial(_polished, task), (*parts, state.is_there))
     seen = jax.lax.map(lambda x: _look(task, *x), (unit, state.multiplier, state.penalty))
@@ -167,7 +176,7 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
     is_due = (slope <= state.enough) | stuck | (waited >= PATIENCE) | (stage == DESCENT)
     moves = is_due & ~there
     is_slow = worst > 0.25 * jnp.maximum(state.worst, settings.violation)
-    grows = moves & is_slow & (stage == POLISH)
+    grows = moves & is_slow & (slope <= state.enough) & (stage == POLISH)
     penalty = jnp.where(grows, 4 * state.penalty, state.penalty)
     fresh = jax.vmap(new_memory().init)(unit)
     memory = jax.tree.map(
@@ -183,7 +192,7 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
         jnp.max(worst), jnp.max(slope), jnp.sum(there).astype(float),
     ])  # fmt: skip
     state = state._replace(
-        unit=unit, adam=adam, memory=memory, free=free, slope=slope, is_there=there,
+        unit=unit, good=good, adam=adam, memory=memory, free=free, slope=slope, is_there=there,
         worst=jnp.where(is_due, worst, state.worst),
         waited=jnp.where(moves, 0, waited),
         enough=jnp.where(moves, jnp.maximum(settings.tolerance / 2, 0.1 * state.enough), state.enough),

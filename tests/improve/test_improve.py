@@ -17,7 +17,7 @@ from tests.studies import command, study_of, write
 KEYS = (
     "predicted_relapse_probability observed_relapse_probability observed_low observed_high".split()
 )
-QUIET = {"options": {"should_stop": lambda: False}, "show": lambda what, share: None}
+QUIET = {"options": {"should_stop": lambda: False}, "show": lambda *_: None}
 
 
 @pytest.fixture(scope="module")

@@ -121,3 +121,34 @@ def exhaustive(goal: Plain, levels, number: int = 8) -> tuple[float, np.ndarray]
     values = jax.jit(lambda x: jax.lax.map(goal.value, x, batch_size=243))(jnp.asarray(every))
     best = int(np.argmin(values))
     return float(values[best]), every[best]
+
+
+def two_phases(strength: float, pieces: int = 70) -> tuple[Plain, Pattern]:
+    """E13 (b), r = 1: cells in G1 and S/G2 under cisplatin c and paclitaxel p, Runge-Kutta."""
+    days, inner = 7 / pieces, 4
+
+    def change(x, dose):
+        a, b, _ = x
+        c, p = dose
+        return jnp.stack([
+            2 * (1 - p) * b - a * (1 - c) - strength * c * a,
+            -(1 - p) * b + a * (1 - c) - strength * p * b,
+            (a**2 + b**2 + 0.1 * c**2 + 0.1 * p**2) / 2,
+        ])  # fmt: skip
+
+    def step(x, dose):
+        for _ in range(inner):
+            h = days / inner
+            one = change(x, dose)
+            two = change(x + h / 2 * one, dose)
+            three = change(x + h / 2 * two, dose)
+            four = change(x + h * three, dose)
+            x = x + h / 6 * (one + 2 * two + 2 * three + four)
+        return x, None
+
+    def value(doses):
+        start = jnp.asarray([1.0, 1.0, 0.0])
+        return jax.lax.scan(step, start, doses.reshape(2, pieces).T)[0][2]
+
+    drug = np.repeat([0, 1], pieces)
+    return Plain(value), one_by_one(drug, np.ones(2 * pieces))
