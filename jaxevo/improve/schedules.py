@@ -14,6 +14,7 @@ from jaxevo.engines.base import Arm, Problem
 from jaxevo.optimize import Limit, Pattern, total
 
 NEARLY_NONE = 1e-6  # of the largest amount; less is not given
+BESIDE = ("radiation", "surgery", "transduced_share")
 NEAR = 1e-9  # relative; so close to its limit is within it
 
 
@@ -37,10 +38,11 @@ def decisions(study: Study, problem: Problem) -> Decisions:
         some, held = given_of(study, [row], axes)
         doses += [(x, k) for x in some]
         levels += [(x, k) for x in held]
-    kept, jumps, fixed = beside(study), (), []
+    kept, fixed, template = beside(study), [], Arm(OPTIMIZED, ())
     if kept is not None:
         arm = next(arm for arm in problem.arms if arm.name == kept.name)
-        jumps, chosen = arm.jumps, {axes.drugs[name] for name in table.drugs}
+        template = arm._replace(name=OPTIMIZED)
+        chosen = {axes.drugs[name] for name in table.drugs}
         more = [x for x in arm.doses if x.drug not in chosen]
         held = [x for x in arm.levels if x.drug not in chosen]
         doses += [(x, len(own) + i) for i, x in enumerate(more)]
@@ -59,7 +61,7 @@ def decisions(study: Study, problem: Problem) -> Decisions:
     )
     steps = [table.drugs[v.drug].step or 0.0 for v in own] + [0.0] * len(fixed)
     return Decisions(
-        arm=Arm(OPTIMIZED, tuple(x for x, _ in doses), tuple(x for x, _ in levels), jumps),
+        arm=template._replace(doses=tuple(x for x, _ in doses), levels=tuple(x for x, _ in levels)),
         pattern=pattern,
         limits=tuple(_totals(study, pattern)),
         steps=np.array(steps),
@@ -100,7 +102,7 @@ def arm_table(study: Study, name: str, amounts: Float[np.ndarray, " variable"]) 
         return table
     rest = kept.model_dump(exclude_none=True)
     table["doses"] = found + [row for row in rest["doses"] if row["drug"] not in choices]
-    return table | {key: rest[key] for key in ("radiation", "surgery") if rest[key]}
+    return table | {key: rest[key] for key in BESIDE if rest.get(key)}
 
 
 def with_arms(study: Study, tables: list[dict[str, Any]]) -> Study:
