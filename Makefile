@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 BIN := $(VENV)/bin
 HAS_GPU := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)

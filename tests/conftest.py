@@ -1,6 +1,8 @@
 """What holds in every test: shapes and types are checked, no silent promotion, CPU unless asked."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# What one worker has compiled the others need not compile again; gone when the tests end.
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+COMPILED = Path(tempfile.gettempdir()) / f"jaxevo-{os.getppid() if IS_WORKER else os.getpid()}"
+jax.config.update("jax_compilation_cache_dir", str(COMPILED))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 # From here on every annotated array of the package is checked where it is passed and returned.
 install_import_hook("jaxevo", "beartype.beartype")
@@ -39,6 +47,12 @@ def pytest_configure() -> None:
     """Without the marker `gpu`, tests run on the CPU, wherever they run."""
     if has_gpu():
         jax.config.update("jax_default_device", jax.devices("cpu")[0])
+
+
+def pytest_unconfigure() -> None:
+    """Remove compiled programs, once all workers have ended."""
+    if not IS_WORKER:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

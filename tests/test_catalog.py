@@ -79,6 +79,8 @@ def small(path: Path, folder: Path, num_arms: int | None, **options: Any) -> Stu
     raw = tomllib.loads(path.read_text())
     raw["arms"] = raw["arms"][:num_arms]
     raw.get("trial", {}).pop("control", None)
+    if not any("transduced_share" in arm for arm in raw["arms"]):
+        raw.get("host", {}).pop("transduced_pump", None)
     raw["study"]["replicates"] = 1
     raw["study"]["horizon_days"] = SHORT.get(path.stem, raw["study"]["horizon_days"])
     raw.setdefault("record", {}).update(every_days=84, concentration_every_h=168)

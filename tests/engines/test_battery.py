@@ -9,12 +9,12 @@ from tests.published import PUBLISHED
 
 CRAMPED = Layout(4, 12, 40)  # lanes fill, stall, split and are evened out all the time
 LARGER = {**BATTERY, **HIERARCHY, **SEEDED, **CUT}
-# In the default suite these run in several lanes, or as whole problems in `test_hierarchy`.
+# In the default suite these run as whole problems in `test_hierarchy`.
 ELSEWHERE = ("hierarchy", "batch_immigration", "jump_of_few_cells")
-SEVERAL_LANES = ("frequent_mutation", "migration", "both_daughters", "batch_immigration")
+LONG = ("amplification", "small_therapy")  # others in the default suite reject the same rivals
+SEVERAL_LANES = ("frequent_mutation", "migration")
+ALSO_IN_SEVERAL_LANES = ("both_daughters", "batch_immigration", "hierarchy", "jump")
 EFFORT = {  # of the default suite, where a check takes long; all of it under the marker `slow`
-    "small_therapy": 0.1,
-    "amplification": 0.1,
     "birth_death_from_one_founder": 0.5,
     "pulsed_and_constant_schedule": 0.5,
     "immigration": 0.3,
@@ -31,7 +31,7 @@ EFFORT = {  # of the default suite, where a check takes long; all of it under th
 }
 
 
-@pytest.mark.parametrize("check", [c for c in LARGER if c not in ELSEWHERE])
+@pytest.mark.parametrize("check", [c for c in LARGER if c not in (*ELSEWHERE, *LONG)])
 def test_cells_follow_the_exact_law(check):
     """One exact lane per tumor; the law and its power stand in the check."""
     LARGER[check](cells_kernel(), effort=EFFORT.get(check, 1.0))
@@ -50,9 +50,9 @@ def test_lanes_that_stall_and_split_follow_the_same_law(check):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", ["hierarchy", "jump"])
-def test_lanes_that_stall_and_split_keep_hierarchies_and_jumps(check):
-    """The same for divisions that differentiate and cells that survive."""
+@pytest.mark.parametrize("check", ALSO_IN_SEVERAL_LANES)
+def test_lanes_that_stall_and_split_keep_every_law(check):
+    """The same for both daughters, batches, divisions that differentiate, cells that survive."""
     LARGER[check](cells_kernel(CRAMPED, syncs=3), effort=0.5)
 
 

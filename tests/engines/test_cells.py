@@ -90,7 +90,7 @@ def whole():
     return simulate(problem())
 
 
-@pytest.mark.parametrize("intervals", [1, 7, 64])
+@pytest.mark.parametrize("intervals", [pytest.param(1, marks=pytest.mark.slow), 7, 64])
 def test_chunks_of_any_length_give_the_same_bits(whole, intervals):
     """Reliability promise 1: 0 differing bits for chunk sizes 1, 7 and 64."""
     assert_same(simulate(problem(), intervals_per_call=intervals), whole)
