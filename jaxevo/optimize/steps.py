@@ -182,6 +182,7 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
     memory = jax.tree.map(
         lambda a, b: jnp.where(moves.reshape(-1, *(1,) * (a.ndim - 1)), b, a), memory, fresh
     )
+    closer = jnp.maximum(settings.tolerance / 2, 0.1 * state.enough)
     bad = (worst > task.settings.violation) | ~jnp.isfinite(value)
     ranked = jnp.where(bad, jnp.inf, value)
     first = jnp.argmin(ranked)
@@ -195,7 +196,7 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
         unit=unit, good=good, adam=adam, memory=memory, free=free, slope=slope, is_there=there,
         worst=jnp.where(is_due, worst, state.worst),
         waited=jnp.where(moves, 0, waited),
-        enough=jnp.where(moves, jnp.maximum(settings.tolerance / 2, 0.1 * state.enough), state.enough),
+        enough=jnp.where(moves & (stage == POLISH), closer, state.enough),
         multiplier=jnp.where(moves[:, None], followed, state.multiplier),
         penalty=jnp.minimum(penalty, LARGEST_PENALTY),
         best=better(unit[first], state.best),
