@@ -338,6 +338,9 @@ class _Walk(NamedTuple):
             ],
             axis=0,
         )
+        if len(cuts):  # a horizon may end anywhere, and there p begins at its largest
+            rates = np.max([np.asarray(rows(jnp.asarray(x))[1]) for x in tried], axis=0)
+            counts = np.maximum(counts, length * (rates + float(of_cell)) / backward.REACH)
         each = np.arange(len(begin))[:, None]
         mesh = extinction.mesh(begin, length, each, counts / length, relapse, cuts, 1.0)
         steps = extinction.steps_of(mesh, np.asarray(process.kept), relapse)

@@ -60,11 +60,12 @@ def _level(level: Level) -> float:
 
 
 def _probes(arm: Arm) -> Float[np.ndarray, "probe entry"]:
-    """Multiples of the largest amounts: of all, then of each drug alone."""
+    """Multiples of the largest amounts: of all, of each drug alone, and pulses."""
     drug = np.array([x.drug for x in (*arm.doses, *arm.levels)], int)
     whole = [np.full(len(drug), share) for share in PROBES]
     alone = [share * (drug == d) for d in np.unique(drug) for share in ALONE]
-    return np.array([*whole, *alone], float)
+    pulses = [(np.arange(len(drug)) // 2) % 2 == k for k in (0, 1)]
+    return np.array([*whole, *alone, *pulses], float)
 
 
 def log_odds(log_none: Scalar) -> Scalar:

@@ -15,9 +15,9 @@ is the augmented Lagrangian of the limits g <= 0 (Nocedal & Wright 2006, Numeric
               pulse under a steep Hill curve; the 1, 2, 4, ... best leaps together are the next starts
 
 A start has converged when the projected slope of L and the violation are small, whatever the number of
-steps. What is found is drawn back to the lowest doses until every limit holds, without tolerance, or it
-is not called feasible. The state after every chunk is a tree of arrays, which can be saved; a search that
-goes on from it gives the same bits.
+steps. What is found is drawn back to the lowest doses (or to others that keep the limits) until every
+limit holds, without tolerance, or it is not called feasible. The state after every chunk is a tree of
+arrays, which can be saved; a search that goes on from it gives the same bits.
 """
 
 from collections.abc import Callable
@@ -120,15 +120,25 @@ def _plain(state: State) -> State:
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
 
 
+def _anchor(task: Task, units):
+    """The lowest doses, or the highest, or the first start, whichever keeps all limits first."""
+    ends = jnp.stack([jnp.zeros_like(units[0]), jnp.ones_like(units[0])])
+    places = jnp.concatenate([ends, units])
+    holds = jax.lax.map(lambda unit: jnp.all(task.limits(unit) <= 0), places)
+    return places[jnp.argmax(holds)]
+
+
 def _begin(task: Task, units) -> State:
     num = len(units)
-    drawn, _, _ = drawn_back(task, units)
+    anchor = _anchor(task, units)
+    drawn, _, _ = drawn_back(task, units, anchor)
     rows = jax.eval_shape(task.limits, units[0]).shape[0]
     each = lambda make: jax.vmap(make)(drawn)  # noqa: E731
     zero = jnp.zeros(())
     state = State(
         unit=drawn,
-        good=jnp.zeros_like(drawn),
+        anchor=anchor,
+        good=jnp.tile(anchor[None], (num, 1)),
         multiplier=jnp.zeros((num, rows)),
         penalty=jnp.full(num, 10.0),
         worst=jnp.full(num, jnp.inf),
@@ -178,7 +188,7 @@ def _leapt(task: Task, state: State) -> State:
     for s in range(num):
         chosen = order[: 2**s]
         units[s, chosen] = level[chosen]
-    drawn, _, _ = drawn_back(task, jnp.asarray(units))
+    drawn, _, _ = drawn_back(task, jnp.asarray(units), state.anchor)
     fresh = _begin(task, drawn)
     state = state._replace(
         unit=drawn, memory=fresh.memory, free=fresh.free, is_there=fresh.is_there,
@@ -192,7 +202,7 @@ def _leapt(task: Task, state: State) -> State:
 def _found(task: Task, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
     """The best of all, drawn back until every limit holds."""
     units, values, holds = map(
-        np.asarray, drawn_back(task, jnp.concatenate([state.best[None], state.unit]))
+        np.asarray, drawn_back(task, jnp.concatenate([state.best[None], state.unit]), state.anchor)
     )
     values = np.where(np.isfinite(values), values, np.inf)
     chosen = int(np.argmin(np.where(holds, values, np.inf)))
@@ -219,6 +229,7 @@ def _found(task: Task, pattern: Pattern, limits, state: State, history: np.ndarr
         history={name: history[:, k] for k, name in enumerate(HISTORY)},
         starts={
             "value": values[1:], "is_feasible": holds[1:],
-            "is_converged": np.asarray(state.is_there), "variables": variables[1:],
+            "is_converged": np.asarray(state.is_there & (state.slope <= task.settings.tolerance)),
+            "variables": variables[1:],
         },
     )  # fmt: skip

@@ -30,6 +30,7 @@ class State(NamedTuple):
     """Everything that goes on from one chunk to the next; leading axis start."""
 
     unit: Float[Array, "start variable"]
+    anchor: Float[Array, " variable"]  # keeps all limits, if anything does
     good: Float[Array, "start variable"]  # where the goal had a value, on the descent
     multiplier: Float[Array, "start row"]
     penalty: Float[Array, " start"]

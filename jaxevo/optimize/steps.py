@@ -90,8 +90,38 @@ class _Walk(NamedTuple):
     count: Array
 
 
+def _inverse(memory, slope, free):
+    """The inverse Hessian of the free variables times a slope: two loops over the pairs of optax's
+    memory, with what concerns held variables left out (Nocedal & Wright 2006, algorithm 7.4).
+    """
+    newest = (memory.count - 2) % MEMORY
+    order = (newest - jnp.arange(MEMORY, dtype=newest.dtype)) % MEMORY
+    moved = jnp.where(free[None], memory.diff_params_memory[order], 0.0)
+    change = jnp.where(free[None], memory.diff_updates_memory[order], 0.0)
+    curve, square = jnp.sum(moved * change, axis=1), jnp.sum(change**2, axis=1)
+    counts = curve > 1e-12 * square
+    weight = jnp.where(counts, 1 / jnp.where(counts, curve, 1.0), 0.0)
+
+    def back(q, pair):
+        s, y, w = pair
+        share = w * jnp.sum(s * q)
+        return q - share * y, share
+
+    q, shares = jax.lax.scan(back, slope, (moved, change, weight))
+    first = jnp.argmax(counts)
+    unit = 1 / jnp.maximum(1.0, jnp.sqrt(jnp.sum(slope**2)))
+    q = q * jnp.where(counts[first], curve[first] / jnp.maximum(square[first], 1e-300), unit)
+
+    def forth(q, pair):
+        s, y, w, share = pair
+        return q + s * (share - w * jnp.sum(y * q)), None
+
+    q, _ = jax.lax.scan(forth, q, (moved, change, weight, shares), reverse=True)
+    return jnp.where(free, q, 0.0)
+
+
 def _polish(task: Task, multiplier, penalty, walk: _Walk) -> _Walk:
-    """One step of L-BFGS; the memory is dropped when other variables come to be held."""
+    """One step of L-BFGS among the free variables."""
     at = lambda x: task.lagrangian(jnp.clip(x, 0, 1), multiplier, penalty)  # noqa: E731
     pick = lambda test, a, b: jax.tree.map(partial(jnp.where, test), a, b)  # noqa: E731
     unit = walk.unit
@@ -99,11 +129,11 @@ def _polish(task: Task, multiplier, penalty, walk: _Walk) -> _Walk:
     free = _is_free(unit, whole)
     slope = jnp.where(free, whole, 0.0)
     fresh = new_memory().init(unit)
-    was_dropped = jnp.any(free != walk.free) | walk.is_stuck
+    was_dropped = walk.is_stuck
     memory = pick(was_dropped, fresh, walk.memory)
     with _mixed():
-        direction, memory = new_memory().update(slope, memory, unit)
-    direction = jnp.where(free, -direction, 0.0)
+        _, memory = new_memory().update(whole, memory, unit)
+    direction = -_inverse(memory, slope, free)
     size = jnp.sqrt(jnp.sum(slope**2))
     is_down = jnp.sum(direction * slope) < -1e-10 * size * jnp.sqrt(jnp.sum(direction**2))
     direction = jnp.where(is_down, direction, -slope / jnp.maximum(1.0, size))
@@ -178,10 +208,9 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
     is_slow = worst > 0.25 * jnp.maximum(state.worst, settings.violation)
     grows = moves & is_slow & (slope <= state.enough) & (stage == POLISH)
     penalty = jnp.where(grows, 4 * state.penalty, state.penalty)
-    fresh = jax.vmap(new_memory().init)(unit)
-    memory = jax.tree.map(
-        lambda a, b: jnp.where(moves.reshape(-1, *(1,) * (a.ndim - 1)), b, a), memory, fresh
-    )
+    # where multipliers move, the next pair would mix two functions: a step of 0 leaves it out
+    memory = memory._replace(params=jnp.where(moves[:, None], unit, memory.params))
+    closer = jnp.maximum(settings.tolerance / 2, 0.1 * state.enough)
     bad = (worst > task.settings.violation) | ~jnp.isfinite(value)
     ranked = jnp.where(bad, jnp.inf, value)
     first = jnp.argmin(ranked)
@@ -195,7 +224,7 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
         unit=unit, good=good, adam=adam, memory=memory, free=free, slope=slope, is_there=there,
         worst=jnp.where(is_due, worst, state.worst),
         waited=jnp.where(moves, 0, waited),
-        enough=jnp.where(moves, jnp.maximum(settings.tolerance / 2, 0.1 * state.enough), state.enough),
+        enough=jnp.where(moves & (stage == POLISH), closer, state.enough),
         multiplier=jnp.where(moves[:, None], followed, state.multiplier),
         penalty=jnp.minimum(penalty, LARGEST_PENALTY),
         best=better(unit[first], state.best),
@@ -208,11 +237,12 @@ def chunk(task: Task, state: State, stage: int) -> tuple[State, Array]:
 
 
 @partial(jax.jit, static_argnums=0)
-def drawn_back(task: Task, units):
-    """Toward the lowest doses until every limit holds; where even those are too much, they."""
+def drawn_back(task: Task, units, anchor):
+    """Toward an anchor, such as the lowest doses, until every limit holds; if none does there, it."""
 
     def one(unit):
-        holds = lambda share: jnp.all(task.limits(share * unit) <= 0)  # noqa: E731
+        at = lambda share: anchor + share * (unit - anchor)  # noqa: E731
+        holds = lambda share: jnp.all(task.limits(at(share)) <= 0)  # noqa: E731
 
         def halve(_, bracket):
             low, high = bracket
@@ -222,7 +252,7 @@ def drawn_back(task: Task, units):
 
         none, whole = jnp.zeros(()), jnp.ones(())
         share, _ = jax.lax.fori_loop(0, HALVINGS, halve, (none, whole))
-        found = jnp.where(holds(whole), 1.0, share) * unit
+        found = jnp.where(holds(whole), unit, at(share))
         return found, task.goal(found), jnp.all(task.limits(found) <= 0)
 
     return jax.vmap(one)(units)

@@ -88,14 +88,34 @@ class Precision(NamedTuple):
 
     def goal(self) -> Plain:
         """ln of all cells on the last day, after a cure with a bonus for every day since."""
+        return Plain(lambda shares: outcome(self.course(shares)))
+
+    def goal_on(self, levels: tuple[float, ...], window: int = 45) -> Plain:
+        """The same for shares among a few levels, from a table of what a day does."""
+        masks = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=4)))
+        matrices = jnp.stack([self.matrix(jnp.asarray(share)) for share in levels])
+        of_day = jax.jit(jax.vmap(jax.vmap(exponential)))(
+            matrices[:, None] * masks[None, :, None, :]
+        )
+        weight = jnp.asarray([8, 4, 2, 1])
 
         def value(shares):
-            cells = self.course(shares)
-            is_cured = jnp.all(cells < 1, axis=1)
-            days = jnp.sum(is_cured.astype(cells.dtype))
-            return jnp.log(jnp.sum(cells[-1]) + 1e-3) - 0.01 * days
+            index = jnp.argmin(jnp.abs(shares[:, None] - jnp.asarray(levels)[None]), axis=1)
+
+            def day(x, level):
+                x = of_day[level, jnp.sum(weight * (x >= 1).astype(weight.dtype))] @ x
+                return x, x
+
+            return outcome(jax.lax.scan(day, jnp.asarray(self.cells), jnp.repeat(index, window))[1])
 
         return Plain(value)
+
+
+def outcome(cells):
+    """Of a course, [day, type]."""
+    is_cured = jnp.all(cells < 1, axis=1)
+    days = jnp.sum(is_cured.astype(cells.dtype))
+    return jnp.log(jnp.sum(cells[-1]) + 1e-3) - 0.01 * days
 
 
 def random_precision(seed: int) -> Precision:
