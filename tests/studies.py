@@ -69,6 +69,7 @@ suppressor_infiltration = 1.5
 delivered_fraction = { tki = 0.5, fluid = 0.75 }
 equilibration_per_h = { mtx = 0.5 }
 vessel_distance_um = 50
+half_delivery_cells = inf
 migration_per_day = { brain = 1e-3 }
 
 [sites.brain]
@@ -305,6 +306,19 @@ kind = "first_passage"
 detection_cells = 1e7
 assessed_from_day = 5
 detection_rate_per_day = 0.5
+
+[screen]
+order = 1
+exposure_days = 2
+replicates = 3
+
+[screen.agents.tki]
+level_um = [0.1, 1.0]
+
+[screen.lines]
+count = 2
+cells = 10
+grown_to_cells = 1000
 
 [record]
 every_days = 0.5
