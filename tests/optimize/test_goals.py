@@ -123,13 +123,13 @@ def test_the_neutrophil_limit_is_that_of_the_engine_and_its_slope_is_right():
     limit = limits.neutrophils(problem, DOSES, 1.5)
     with jax.enable_x64(True):
         rows = np.asarray(limit.value(jnp.asarray(at)))
-    given = arm_inputs(problem.model, DOSES, np.arange(0.0, 28.1, 0.5))
+    given = arm_inputs(problem.model, DOSES, np.arange(0.0, 28.01, 0.125))
     with jax.enable_x64(True):
         blood = jnp.asarray(arm_course(problem.model, given).blood)
         own, pumps = jax.tree.map(jnp.asarray, (problem.hosts[0], problem.model.cellular.transport))
         states = host.course(own, pumps, blood, jnp.asarray(np.diff(given.edges)))
         lowest = float(states.lowest[-1])
-    assert 1.5 * np.exp(-rows.max()) == pytest.approx(lowest, rel=1e-4)
+    assert 1.5 * np.exp(-rows.max()) == pytest.approx(lowest, rel=5e-3)
     assert lowest < 4
     slope_agrees(limit.value, at, (0, 3, 6))
 
