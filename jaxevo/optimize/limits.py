@@ -8,6 +8,7 @@ The course of the marrow is differentiated in reverse mode; the steps of an inte
 on the way back, so that memory grows with the number of intervals, not of steps.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from jaxevo import host
 from jaxevo.engines import objective
 from jaxevo.engines.base import Arm, Problem
 from jaxevo.state import Array
-
 
 DAY, WEEK = 1.0, 7.0  # days of an interval of the marrow, and of a row of its limit
 
@@ -84,11 +84,9 @@ def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> L
     @jax.checkpoint
     def interval(now, blood, duration, is_first):
         lowest = jnp.where(is_first, now.circulating, now.lowest)
-        fresh = host.HostState(
-            now.proliferating, now.transit, now.circulating, lowest, now.grade_days
-        )
-        parts = jax.tree.map(jnp.asarray, (own, model.cellular.transport))
-        after = host.advance(*parts, fresh, blood, duration, longest)
+        fresh = dataclasses.replace(now, lowest=lowest)
+        marrow, pumps = jax.tree.map(jnp.asarray, (own, model.cellular.transport))
+        after = host.advance(marrow, pumps, fresh, blood, duration, longest)
         return after, after.lowest
 
     def value(amounts):
