@@ -174,13 +174,16 @@ class Blood(NamedTuple):
     start: Float[np.ndarray, " interval"]  # day
 
 
-def blood(problem: Problem, arm: int = 0, patient: int = 0) -> Blood:
-    """Concentrations at the nodes of `drug.course`, in intervals cut at syncs and doses.
+def blood(
+    problem: Problem, arm: int = 0, patient: int = 0, longest: float = np.inf
+) -> Blood:
+    """Concentrations at the nodes of `drug.course`, in intervals cut at syncs and doses, and after
+    `longest` days.
 
     They are linear in the amounts, since what a barrier does to a site does not reach the blood.
     """
     given, model = problem.arms[arm], problem.models[patient]
-    edges = arm_inputs(model, given, multiples(problem.sync, problem.horizon)).edges
+    edges = arm_inputs(model, given, multiples(min(problem.sync, longest), problem.horizon)).edges
     parts = model.molar_mass, model.bioavailability, model.body_surface
     dosing = _dosing(given, edges, *map(np.asarray, parts))
     length = np.diff(edges)

@@ -1,13 +1,14 @@
 """Limits: what the body may be given, as g(amounts) <= 0, in units of the bound.
 
     total         sum / bound - 1
-    neutrophils   ln(bound / lowest count) within every interval of the course (`host`), so that the
-                  slope does not vanish where the marrow is all but gone
+    neutrophils   ln(bound / lowest count) in every week of the course (`host`), so that the slope does
+                  not vanish where the marrow is all but gone; drug effects are averaged over days
 
 The course of the marrow is differentiated in reverse mode; the steps of an interval are computed again
 on the way back, so that memory grows with the number of intervals, not of steps.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from jaxevo import host
 from jaxevo.engines import objective
 from jaxevo.engines.base import Arm, Problem
 from jaxevo.state import Array
+
+DAY, WEEK = 1.0, 7.0  # days of an interval of the marrow, and of a row of its limit
 
 
 class Limit(NamedTuple):
@@ -58,9 +61,7 @@ def per_cycle(name: str, group: np.ndarray, most: float, weight: np.ndarray | No
 
 
 def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> Limit:
-    """Neutrophils of one patient are never below `least` (1e9/L), in every interval of the course.
-
-    Intervals end at syncs and doses; within each the lowest count is that of the integration.
+    """Neutrophils of one patient are never below `least` (1e9/L), in every week of the course.
 
     Raises:
         ValueError: the study has no marrow, or `least` is not between 0 and its baseline.
@@ -74,23 +75,25 @@ def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> L
             f"{float(own.baseline):g} (1e9/L)"
         )
     model = problem.models[patient]
-    given = objective.blood(problem._replace(arms=(arm,)), 0, patient)
+    given = objective.blood(problem._replace(arms=(arm,)), 0, patient, DAY)
     longest = float(given.duration.max())
+    week = (given.start + 1e-9) // WEEK
+    is_first = np.append(True, np.diff(week) > 0)
+    lasts = np.append(np.flatnonzero(is_first)[1:], len(week)) - 1
 
     @jax.checkpoint
-    def interval(now, blood, duration):
-        fresh = host.HostState(
-            now.proliferating, now.transit, now.circulating, now.circulating, now.grade_days
-        )
-        parts = jax.tree.map(jnp.asarray, (own, model.cellular.transport))
-        after = host.advance(*parts, fresh, blood, duration, longest)
+    def interval(now, blood, duration, is_first):
+        lowest = jnp.where(is_first, now.circulating, now.lowest)
+        fresh = dataclasses.replace(now, lowest=lowest)
+        marrow, pumps = jax.tree.map(jnp.asarray, (own, model.cellular.transport))
+        after = host.advance(marrow, pumps, fresh, blood, duration, longest)
         return after, after.lowest
 
     def value(amounts):
         first = host.start(jax.tree.map(jnp.asarray, own))
-        steps = (given.level(amounts), jnp.asarray(given.duration))
+        steps = (given.level(amounts), jnp.asarray(given.duration), jnp.asarray(is_first))
         _, lowest = jax.lax.scan(lambda now, x: interval(now, *x), first, steps)
-        return jnp.log(least) - jnp.log(lowest)
+        return jnp.log(least) - jnp.log(lowest[lasts])
 
     return Limit("neutrophils" if patient == 0 else f"neutrophils of patient {patient}", value)
 

@@ -70,14 +70,13 @@ def rounded(
     with jax.enable_x64(True):
         judge = _judge(goal, pattern, limits)
         levels = [_levels(pattern, steps, k) for k in range(len(steps))]
-        best = None
+        tried = []
         for origin in _origins(found, others):
-            now, value, taken = _improved(judge, levels, origin, exchanges, should_stop)
-            if best is None or value < best[1]:
-                best = now, value, taken
+            tried.append(_improved(judge, levels, origin, exchanges, should_stop))
             if should_stop():
                 break
-        return _as_found(judge, pattern, limits, found, best[0], best[2])
+        now, _, taken = min(tried, key=lambda one: one[1])
+        return _as_found(judge, pattern, limits, found, now, taken)
 
 
 def _origins(found: Found, others: int) -> list[np.ndarray]:

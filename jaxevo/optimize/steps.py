@@ -69,13 +69,13 @@ def _projected(unit, slope):
 def _descend(task: Task, state, _):
     """One step of Adam; from where the goal has no value, halfway back to where it had one."""
     unit, good, adam, multiplier, penalty = state
-    slope = jax.grad(task.lagrangian)(unit, multiplier, penalty)
-    is_good = jnp.all(jnp.isfinite(slope))
+    value, slope = jax.value_and_grad(task.lagrangian)(unit, multiplier, penalty)
+    is_good = jnp.isfinite(value) & jnp.all(jnp.isfinite(slope))
     with _mixed():
         step, onward = new_adam(task.settings).update(jnp.where(is_good, slope, 0.0), adam, unit)
     fresh = new_adam(task.settings).init(unit)
     adam = jax.tree.map(partial(jnp.where, is_good), onward, fresh)
-    after = jnp.where(is_good, jnp.clip(unit + step, 0, 1), (unit + good) / 2)
+    after = jnp.where(is_good, jnp.clip(unit + jnp.asarray(step), 0, 1), (unit + good) / 2)
     return (after, jnp.where(is_good, unit, good), adam, multiplier, penalty), None
 
 
@@ -141,7 +141,7 @@ def _polish(task: Task, multiplier, penalty, walk: _Walk) -> _Walk:
     with _mixed():
         given = {"value": value, "grad": slope, "value_fn": at}
         step, _ = _line.update(direction, _line.init(unit), unit, **given)
-    after = jnp.clip(unit + step, 0, 1)
+    after = jnp.clip(unit + jnp.asarray(step), 0, 1)
     fails = ~(at(after) < value)
     stuck = fails & was_dropped  # not even along the slope itself
     moved = jnp.where(fails, unit, after)

@@ -123,13 +123,13 @@ def test_the_neutrophil_limit_is_that_of_the_engine_and_its_slope_is_right():
     limit = limits.neutrophils(problem, DOSES, 1.5)
     with jax.enable_x64(True):
         rows = np.asarray(limit.value(jnp.asarray(at)))
-    given = arm_inputs(problem.model, DOSES, np.arange(0.0, 28.1, 0.5))
+    given = arm_inputs(problem.model, DOSES, np.arange(0.0, 28.01, 0.125))
     with jax.enable_x64(True):
         blood = jnp.asarray(arm_course(problem.model, given).blood)
         own, pumps = jax.tree.map(jnp.asarray, (problem.hosts[0], problem.model.cellular.transport))
         states = host.course(own, pumps, blood, jnp.asarray(np.diff(given.edges)))
         lowest = float(states.lowest[-1])
-    assert 1.5 * np.exp(-rows.max()) == pytest.approx(lowest, rel=1e-4)
+    assert 1.5 * np.exp(-rows.max()) == pytest.approx(lowest, rel=5e-3)
     assert lowest < 4
     slope_agrees(limit.value, at, (0, 3, 6))
 
@@ -165,25 +165,24 @@ def test_a_schedule_is_found_within_its_limits_and_on_existing_doses():
     assert result.found.value == pytest.approx(np.log(p / (1 - p)), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_v05_the_dose_that_stops_growth():
-    """Strobl et al. 2024: Dmin = (EC50^n/(2 alpha - 1))^(1/n), by the least dose without growth."""
-    arm = parpi.problem({"low": (Level(0, 0.0, 18.0, 40.0),)}, horizon=18.0).arms[0]
-    problem = parpi.problem({"low": arm.levels}, start=1e-8, scale=1e12, horizon=18.0, sync=6.0)
-    grown = goals.goal("burden", problem, arm)
-    # P after arrest has settled: growth between two horizons
-    pattern = one_by_one(np.zeros(1, int), np.array([40.0]))
-    later = problem._replace(horizon=36.0)
-    long = arm._replace(levels=(Level(0, 0.0, 36.0, 40.0),))
-    grown_later = goals.goal("burden", later, long)
+    """Strobl et al. 2024: Dmin = (EC50^n/(2 alpha - 1))^(1/n), the least dose under which a small tumor
+    does not grow from day 60 to day 90, when arrested cells have settled to 0.2 %.
+    """
+    made = []
+    for horizon in (60.0, 90.0):
+        levels = (Level(0, 0.0, horizon, 40.0),)
+        problem = parpi.problem({"low": levels}, 1e-8, horizon, 1e12, sync=15.0)
+        made.append(goals.goal("burden", problem, problem.arms[0]))
     limit = limits.Limit(
-        "growth", lambda x: jnp.reshape(grown_later.value(x) - grown.value(x), 1) / 18
+        "growth", lambda x: jnp.reshape(made[1].value(x) - made[0].value(x), 1) / 30
     )
-    least = goals.Goal(lambda x: x[0])
-    found = search(
-        least, pattern, (limit,), num_random=2, settings=Settings(descent_steps=50, leaps=0)
-    )
+    pattern = one_by_one(np.zeros(1, int), np.array([40.0]))._replace(low=np.array([15.0]))
+    settings = Settings(descent_steps=25, leaps=0)
+    found = search(goals.Goal(lambda x: x[0]), pattern, (limit,), num_random=1, settings=settings)
     assert found.is_feasible
-    assert found.value == pytest.approx(18.353933115182326, rel=2e-3)
+    assert found.value == pytest.approx(18.353933115182326, rel=1e-3)
 
 
 @pytest.mark.parametrize(

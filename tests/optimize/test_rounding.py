@@ -43,6 +43,7 @@ def test_v03_the_smallest_tumor():
     assert np.log(cells[3]) == pytest.approx(np.log(634.203), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_v03_the_cure():
     """Beckman et al. 2012, patient 13755572: cured on day 52 by half of both, then D2."""
     near, (best, _) = best_sequence(CURED)
@@ -53,7 +54,7 @@ def test_v03_the_cure():
     assert 1 + int(np.argmax(np.all(cells < 1, axis=1))) == 52
 
 
-@pytest.mark.parametrize("seed", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
 def test_no_sequence_of_eight_windows_is_better_than_the_exchanged_one(seed):
     """Random patients: 3 levels, 8 windows, all 6,561 sequences."""
     near, (best, _) = best_sequence(problems.random_precision(seed))
