@@ -174,9 +174,7 @@ class Blood(NamedTuple):
     start: Float[np.ndarray, " interval"]  # day
 
 
-def blood(
-    problem: Problem, arm: int = 0, patient: int = 0, longest: float = np.inf
-) -> Blood:
+def blood(problem: Problem, arm: int = 0, patient: int = 0, longest: float = np.inf) -> Blood:
     """Concentrations at the nodes of `drug.course`, in intervals cut at syncs and doses, and after
     `longest` days.
 

@@ -8,9 +8,10 @@ Schnabel 1994, doi:10.1007/BF01582063),
     B = t 1 - W N^-1 W',    W = [t S, Y],    N = [[t S'S, L], [L', -D]],    t = y'y/s'y of the last pair
 
 S and Y the moves and the changes of slope, in columns, L the part of S'Y below its diagonal D. A pair of
-little curvature is bent so that B stays positive (Powell 1978, doi:10.1007/BFb0067703). The program is solved by a
-primal-dual interior point method (Mehrotra 1992, doi:10.1137/0802028), whose linear systems are a diagonal
-plus few columns. All of it is NumPy on the host: it costs less than one slope of most goals.
+little curvature is bent so that B stays positive (Powell 1978, doi:10.1007/BFb0067703). The
+program is solved by a primal-dual interior point method (Mehrotra 1992, doi:10.1137/0802028), whose linear
+systems are a diagonal plus few columns. All of it is NumPy on the host, and costs less
+than one slope of most goals.
 """
 
 from typing import NamedTuple
@@ -22,7 +23,9 @@ MEMORY = 20  # pairs
 ACCURACY = 1e-10  # of the program, relative to its slope
 MOST_STEPS = 60  # of the interior point method
 LEAST_CURVATURE = 0.2  # of a pair, as a share of what B expected
+ROUGH = 1e-4  # accuracy from which on a step that makes it worse ends the method
 NEAR, FAR = 1e-3, 0.995  # first slack at least; share of the way to a bound
+ALONE, FEWEST = 200_000, 8  # multiplications of one thread; rows of a block at least
 
 
 class Pairs(NamedTuple):
@@ -95,73 +98,128 @@ class Polytope(NamedTuple):
         curve = Curvature.of(Pairs.none(len(place)))
         return np.clip(place + self.step(place, none, curve)[0], 0, 1)
 
-    def step(self, unit, slope, curve: Curvature):
-        """The step to the least of the model, [variable], and the pressure of every row, [row]."""
-        rows, room = self.rows, self.most - self.rows @ unit
-        columns = np.concatenate([curve.wide, rows.T], axis=1)
-        num, first = len(unit), curve.wide.shape[1]
-        size = max(float(np.abs(slope).max(initial=0.0)), NEAR)
-        x = np.clip(np.full(num, 0.5), NEAR, 1 - NEAR) - unit
-        slack = [x + unit, 1 - unit - x, np.maximum(room - rows @ x, NEAR)]
-        force = [np.full(len(y), size) for y in slack]
-        total = sum(map(len, slack))
-        best, found = np.inf, (x, force[2])
+    def step(
+        self, unit: np.ndarray, slope: np.ndarray, curve: Curvature
+    ) -> tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " row"]]:
+        """The step to the least of the model, and the pressure of every row."""
+        now = _Inner.at(self, unit, slope)
+        model = _Model(slope, curve, self.rows, self.most - self.rows @ unit)
+        least, found = np.inf, now
         for _ in range(MOST_STEPS):
-            low, high, row = (z / y for y, z in zip(slack, force, strict=True))
-            uphill = slope + curve.times(x) + rows.T @ force[2] - force[0] + force[1]
-            over = rows @ x + slack[2] - room
-            mean = sum(y @ z for y, z in zip(slack, force, strict=True)) / total
-            wrong = max(np.abs(uphill).max(), np.abs(over).max(initial=0.0), mean) / size
-            if not np.isfinite(wrong) or (best < 1e-4 and wrong > 3 * best):
-                break
-            if wrong < best:
-                best, found = wrong, (x, force[2])
+            wrong = model.residual(now)
+            if not np.isfinite(wrong) or (least < ROUGH and wrong > 3 * least):
+                break  # rounding has the last word
+            if wrong < least:
+                least, found = wrong, now
             if wrong < ACCURACY:
                 break
-            diagonal = curve.scale + low + high
-            thin = columns / diagonal[:, None]
-            core = columns.T @ thin
-            core[:first, :first] -= curve.middle
-            core[first:, first:] += np.diag(1 / row)
-            inverse = np.linalg.inv(core) if len(core) else core
+            now = model.onward(now)
+        return np.clip(found.x, -unit, 1 - unit), found.force[2]
 
-            def solved(q, diagonal=diagonal, thin=thin, inverse=inverse):
-                return q / diagonal - thin @ (inverse @ (thin.T @ q))
 
-            def whole(x, low=low, high=high, row=row):
-                return (low + high) * x + curve.times(x) + rows.T @ (row * (rows @ x))
+class _Inner(NamedTuple):
+    """A point inside: slacks and forces of the lower bounds, the upper bounds and the rows."""
 
-            def moves(wanted, low=low, high=high, row=row, uphill=uphill, over=over):
-                """Changes of x, slacks and forces that bring slack times force to `wanted`."""
-                below, above, across = (
-                    (w - y * z) / y for w, y, z in zip(wanted, slack, force, strict=True)
-                )
-                q = -uphill + below - above - rows.T @ (across + row * over)
-                dx = solved(q)
-                dx = dx + solved(q - whole(dx))
-                dy = [dx, -dx, -over - rows @ dx]
-                dz = [below - low * dx, above + high * dx, across - row * dy[2]]
-                return dx, dy, dz
+    x: np.ndarray
+    slack: tuple[np.ndarray, ...]
+    force: tuple[np.ndarray, ...]
 
-            _, dy, dz = moves([np.zeros_like(y) for y in slack])
-            share = min(1.0, _room(slack, dy), _room(force, dz))
-            ahead = sum(
-                (y + share * a) @ (z + share * b)
-                for y, z, a, b in zip(slack, force, dy, dz, strict=True)
+    @classmethod
+    def at(cls, polytope: Polytope, unit: np.ndarray, slope: np.ndarray) -> "_Inner":
+        """In the middle of the box."""
+        x = 0.5 - unit
+        room = polytope.most - polytope.rows @ unit
+        slack = (x + unit, 1 - unit - x, np.maximum(room - polytope.rows @ x, NEAR))
+        size = _size(slope)
+        return cls(x, slack, tuple(np.full(len(y), size) for y in slack))
+
+    @property
+    def mean(self) -> float:
+        """Of slack times force."""
+        products = [y @ z for y, z in zip(self.slack, self.force, strict=True)]
+        return float(sum(products)) / sum(map(len, self.slack))
+
+    def moved(self, share: float, change: "_Inner") -> "_Inner":
+        """After a share of a change."""
+        add = lambda a, b: tuple(y + share * d for y, d in zip(a, b, strict=True))  # noqa: E731
+        x, slack, force = change
+        return _Inner(self.x + share * x, add(self.slack, slack), add(self.force, force))
+
+    def room(self, change: "_Inner") -> float:
+        """The share of a change after which the first slack or force is 0."""
+        shares = [
+            float(np.min(-y[d < 0] / d[d < 0], initial=np.inf))
+            for y, d in zip(self.slack + self.force, change.slack + change.force, strict=True)
+        ]
+        return min(shares)
+
+
+class _Model(NamedTuple):
+    """The quadratic program at one place."""
+
+    slope: np.ndarray
+    curve: Curvature
+    rows: np.ndarray
+    room: np.ndarray
+
+    def wrong(self, now: _Inner) -> tuple[np.ndarray, np.ndarray]:
+        """What is left of the slope, and by how much slacks of rows are wrong."""
+        low, high, row = now.force
+        uphill = self.slope + self.curve.times(now.x) + row @ self.rows - low + high
+        return uphill, self.rows @ now.x + now.slack[2] - self.room
+
+    def residual(self, now: _Inner) -> float:
+        """Largest violation of the conditions of Karush, Kuhn and Tucker, relative to the slope."""
+        worst = [np.abs(x).max(initial=0.0) for x in self.wrong(now)]
+        return max(*worst, now.mean) / _size(self.slope)
+
+    def onward(self, now: _Inner) -> _Inner:
+        """One step of Mehrotra: to the bounds as far as it goes, then with a correction."""
+        low, high, row = (z / y for y, z in zip(now.slack, now.force, strict=True))
+        uphill, over = self.wrong(now)
+        columns = np.concatenate([self.curve.wide, self.rows.T], axis=1)
+        diagonal, first = self.curve.scale + low + high, self.curve.wide.shape[1]
+        thin = columns / diagonal[:, None]
+        core = _product(columns, thin)
+        core[:first, :first] -= self.curve.middle
+        core[first:, first:] += np.diag(1 / row)
+        inverse = np.linalg.inv(core) if len(core) else core
+
+        def solved(q):
+            return q / diagonal - thin @ (inverse @ (q @ thin))
+
+        def change(wanted) -> _Inner:
+            """That brings slack times force to what is wanted."""
+            below, above, across = (
+                (w - y * z) / y for w, y, z in zip(wanted, now.slack, now.force, strict=True)
             )
-            center = mean * (ahead / total / mean) ** 3
-            dx, dy, dz = moves([center - a * b for a, b in zip(dy, dz, strict=True)])
-            share = min(1.0, FAR * _room(slack, dy), FAR * _room(force, dz))
-            x = x + share * dx
-            slack = [y + share * a for y, a in zip(slack, dy, strict=True)]
-            force = [z + share * b for z, b in zip(force, dz, strict=True)]
-        return np.clip(found[0], -unit, 1 - unit), found[1]
+            q = -uphill + below - above - (across + row * over) @ self.rows
+            dx = solved(q)
+            left = (
+                q - (low + high) * dx - self.curve.times(dx) - (row * (self.rows @ dx)) @ self.rows
+            )
+            dx = dx + solved(left)
+            dy = -over - self.rows @ dx
+            return _Inner(
+                dx, (dx, -dx, dy), (below - low * dx, above + high * dx, across - row * dy)
+            )
+
+        ahead = change([0.0] * 3)
+        reached = now.moved(min(1.0, now.room(ahead)), ahead).mean
+        center = now.mean * (reached / now.mean) ** 3
+        wanted = [center - a * b for a, b in zip(ahead.slack, ahead.force, strict=True)]
+        found = change(wanted)
+        return now.moved(min(1.0, FAR * now.room(found)), found)
 
 
-def _room(values, changes) -> float:
-    """The share of the changes after which the first value is 0."""
-    shares = [
-        float(np.min(-v[c < 0] / c[c < 0], initial=np.inf))
-        for v, c in zip(values, changes, strict=True)
-    ]
-    return min(shares)
+def _size(slope: np.ndarray) -> float:
+    return max(float(np.abs(slope).max(initial=0.0)), NEAR)
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """one.T @ other in blocks for which OpenBLAS starts no threads, since two that do wait for each other."""
+    size = ALONE // (one.shape[1] * other.shape[1] + 1)
+    if size < FEWEST:
+        return one.T @ other
+    blocks = [slice(i, i + size) for i in range(0, len(one), size)]
+    return sum((one[b].T @ other[b] for b in blocks), np.zeros((one.shape[1], other.shape[1])))

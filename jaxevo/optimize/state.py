@@ -16,7 +16,7 @@ DESCENT, POLISH, DONE = 0, 1, 2  # stages
 class Settings(NamedTuple):
     """How long, how fine."""
 
-    descent_steps: int = 150
+    descent_steps: int = 50
     rate: float = 0.08  # of Adam, share of the box per step
     tolerance: float = 1e-5  # projected slope of L, relative to max(1, |goal|)
     violation: float = 1e-7  # of a limit, in units of its bound
