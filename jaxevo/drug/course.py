@@ -201,6 +201,7 @@ def stepped(
 
         return jax.lax.cond(is_inhibited, corrected, lambda _: carried(before), None)
 
+    @jax.checkpoint  # or reverse mode would store every power of every matrix exponential
     def interval(state, inputs):
         (gut, blood_dose, infusion, level), times = inputs
         state = state.at[:, GUT].add(gut).at[:, CENTRAL].add(blood_dose)
