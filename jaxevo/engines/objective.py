@@ -35,7 +35,7 @@ from jaxevo.engines.backward import Kind, Steps
 from jaxevo.engines.base import Arm, Problem, Refused
 from jaxevo.engines.grid import arm_inputs, marks, multiples
 from jaxevo.engines.network import Speeds, speeds
-from jaxevo.engines.process import Process, planned
+from jaxevo.engines.process import Process, check_alone, planned
 from jaxevo.engines.series import Offspring
 from jaxevo.model import Model
 from jaxevo.state import Array
@@ -121,7 +121,7 @@ def _of_relapse(problem, arm, patient, probes, cuts) -> Objective:
         if flow.is_linear(process):
             rows = _rows(process, model, given)
         else:
-            extinction.check(problem)
+            check_alone(problem)
             process, rows = _along(process, model, given, start.count, tried)
         walk = _Walk.of(problem, process, jax.jit(rows), start, tried, cuts)
     return _as_objective(walk.value, given)

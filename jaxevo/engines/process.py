@@ -198,6 +198,24 @@ def planned(
     return timeline, stacked
 
 
+def check_alone(problem: Problem) -> None:
+    """Refuse what makes a cell's rates depend on others but through the mean course.
+
+    Raises:
+        Refused: delivery follows the burden, or small clones stand still.
+    """
+    if problem.delivery_follows:
+        raise Refused(
+            "delivery follows the burden, and extinction solves for single cells; leave out "
+            "half_delivery_cells, or choose the clones engine"
+        )
+    if problem.still_below:
+        raise Refused(
+            "extinction solves for single cells, and those are never still; leave out still_below, or "
+            "choose meanfield"
+        )
+
+
 def growth_process(problem: Problem, patient: int = 0, net: Network | None = None) -> Process:
     """One interval of length `sync` without drug: the law of growth before treatment."""
     net = problem_network(problem) if net is None else net

@@ -168,7 +168,9 @@ def _totals(pattern: Pattern, limits, anchor: np.ndarray) -> tuple[Polytope, np.
     """
     width, num = pattern.high - pattern.low, len(pattern.low)
     lowest = pattern.weight * pattern.low[pattern.variable]
-    rows, most, is_total = [np.zeros((0, num))], [np.zeros(0)], [np.zeros(0, bool)]
+    rows: list = [np.zeros((0, num))]
+    most: list = [np.zeros(0)]
+    is_total: list = [np.zeros(0, bool)]
     for limit in limits:
         number = len(np.asarray(limit.value(jnp.asarray(lowest))))
         is_total.append(np.full(number, limit.share is not None))

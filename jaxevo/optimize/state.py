@@ -8,8 +8,6 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxevo.state import Array
-
 DESCENT, POLISH, DONE = 0, 1, 2  # stages
 
 
@@ -28,28 +26,28 @@ class Settings(NamedTuple):
 class State(NamedTuple):
     """Everything that goes on from one chunk to the next; leading axis start."""
 
-    unit: Float[Array, "start variable"]
-    anchor: Float[Array, " variable"]  # keeps all limits, if anything does
-    good: Float[Array, "start variable"]  # where the goal had a value, on the descent
-    multiplier: Float[Array, "start row"]
-    penalty: Float[Array, " start"]
-    worst: Float[Array, " start"]  # violation when the multipliers last moved
-    enough: Float[Array, " start"]  # slope at which they move
-    waited: Int[Array, " start"]  # chunks since
+    unit: Float[np.ndarray, "start variable"]
+    anchor: Float[np.ndarray, " variable"]  # keeps all limits, if anything does
+    good: Float[np.ndarray, "start variable"]  # where the goal had a value, on the descent
+    multiplier: Float[np.ndarray, "start row"]
+    penalty: Float[np.ndarray, " start"]
+    worst: Float[np.ndarray, " start"]  # violation when the multipliers last moved
+    enough: Float[np.ndarray, " start"]  # slope at which they move
+    waited: Int[np.ndarray, " start"]  # chunks since
     adam: Any
-    moved: Float[Array, "start pair variable"]  # the last pairs of L-BFGS, zeros before them
-    change: Float[Array, "start pair variable"]
-    pairs: Int[Array, " start"]  # how many there are
-    slope: Float[Array, " start"]  # projected
-    is_stuck: Bool[Array, " start"]  # no step goes down any more
-    is_there: Bool[Array, " start"]
-    best: Float[Array, " variable"]
-    best_value: Float[Array, ""]  # infinite until something is feasible
-    best_multiplier: Float[Array, " row"]
-    best_slope: Float[Array, ""]
-    stage: Int[Array, ""]
-    count: Int[Array, ""]  # chunks of this stage
-    leap: Int[Array, ""]  # rounds of leaps
+    moved: Float[np.ndarray, "start pair variable"]  # the last pairs of L-BFGS, zeros before them
+    change: Float[np.ndarray, "start pair variable"]
+    pairs: Int[np.ndarray, " start"]  # how many there are
+    slope: Float[np.ndarray, " start"]  # projected
+    is_stuck: Bool[np.ndarray, " start"]  # no step goes down any more
+    is_there: Bool[np.ndarray, " start"]
+    best: Float[np.ndarray, " variable"]
+    best_value: Float[np.ndarray, ""]  # infinite until something is feasible
+    best_multiplier: Float[np.ndarray, " row"]
+    best_slope: Float[np.ndarray, ""]
+    stage: Int[np.ndarray, ""]
+    count: Int[np.ndarray, ""]  # chunks of this stage
+    leap: Int[np.ndarray, ""]  # rounds of leaps
 
 
 HISTORY = (

@@ -38,10 +38,10 @@ class Task(NamedTuple):
 class Seen(NamedTuple):
     """What is known of a place."""
 
-    lagrangian: Array
-    slope: Array  # [variable]
-    value: Array  # of the goal
-    rows: Array  # [row] of the limits
+    lagrangian: Any
+    slope: Any  # [variable]
+    value: Any  # of the goal
+    rows: Any  # [row] of the limits
 
     @property
     def is_good(self):
