@@ -65,6 +65,14 @@ def check_optimize(study: Draft) -> None:
     _check_arms(study, table, names)
     if table.over in OVER[1:] and study.patients.count == 1:
         raise fault(f'is "{table.over}", and there is one patient', (*at, "over"))
+    judged, number = table.verdict_patients, study.patients.count
+    if judged is not None and judged > number:
+        key = (*at, "verdict_patients")
+        raise expected(f"at most patients.count ({number})", judged, key)
+    if judged not in (None, number) and study.patients.values:
+        raise fault(
+            "chooses among patients whose values are given one by one", (*at, "verdict_patients")
+        )
 
 
 def _check_arms(study: Draft, table: Optimize, names: list[str]) -> None:
@@ -76,8 +84,8 @@ def _check_arms(study: Draft, table: Optimize, names: list[str]) -> None:
     if table.beside is not None:
         if table.beside not in names:
             raise unknown_name("an arm", table.beside, names, (*at, "beside"))
-        if study.arms[names.index(table.beside)].decides:
-            raise fault("decides at visits; expected an arm with a fixed plan", (*at, "beside"))
+        if study.arms[names.index(table.beside)].policy is not None:
+            raise fault("chooses at visits; expected an arm with a plan", (*at, "beside"))
     least = table.min_neutrophils_per_l_1e9
     if least is not None:
         key = (*at, "min_neutrophils_per_l_1e9")
@@ -140,6 +148,7 @@ def resolve_optimize(study: Draft) -> None:
     if table.patients is None:
         table.patients = 1 if table.over == "patient" else min(study.patients.count, MOST_PATIENTS)
     table.compare = [arm.name for arm in study.arms] if table.compare is None else table.compare
+    table.verdict_patients = table.verdict_patients or study.patients.count
 
 
 def beside(study: Draft) -> Arm | None:

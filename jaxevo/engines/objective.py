@@ -174,9 +174,7 @@ class Blood(NamedTuple):
     start: Float[np.ndarray, " interval"]  # day
 
 
-def blood(
-    problem: Problem, arm: int = 0, patient: int = 0, longest: float = np.inf
-) -> Blood:
+def blood(problem: Problem, arm: int = 0, patient: int = 0, longest: float = np.inf) -> Blood:
     """Concentrations at the nodes of `drug.course`, in intervals cut at syncs and doses, and after
     `longest` days.
 
@@ -350,7 +348,8 @@ class _Walk(NamedTuple):
         walk = cls(kind, rows, steps, np.zeros(0), last, np.asarray(process.immigration), start)
         if start.grown is None:
             return walk
-        p = [np.asarray(jax.jit(walk._chance)(jnp.asarray(x)).p) for x in tried]
+        chance = jax.jit(walk._chance)  # once, or every call would compile
+        p = [np.asarray(chance(jnp.asarray(x)).p) for x in tried]
         return walk._replace(growth_steps=detection.durations(start.grown, np.max(p, axis=0)))
 
     def _chance(self, amounts) -> backward.Chance:

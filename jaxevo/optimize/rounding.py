@@ -9,7 +9,7 @@ The rules, in this order:
     3  exchanges: one variable down by one step and another up by one, of any drug, or the two trade
        their amounts
     4  if none helps: all multiples of every pair, then triple, then four of the variables, as long as
-       those are `MOST_GROUPS` candidates or fewer
+       those are `groups` candidates or fewer
 
 The best feasible move is made, and the rules begin again at 2, until no move lowers the goal. So the
 result is a feasible optimum under these moves. The rules are applied to what the other starts came to
@@ -46,6 +46,7 @@ def rounded(
     *,
     others: int = 3,
     exchanges: int = 200,
+    groups: int = MOST_GROUPS,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Found:
     """The best schedule of existing doses near the one that was found.
@@ -56,6 +57,7 @@ def rounded(
         steps: [variable] of which a dose is a multiple, mg or uM; 0 for any dose.
         others: starts of the search, beside the best, from whose results the rules begin as well.
         exchanges: moves at most.
+        groups: candidates of rule 4 at most.
         should_stop: asked between moves.
 
     Raises:
@@ -70,9 +72,13 @@ def rounded(
     with jax.enable_x64(True):
         judge = _judge(goal, pattern, limits)
         levels = [_levels(pattern, steps, k) for k in range(len(steps))]
-        tried = []
+        tried, seen = [], []
         for origin in _origins(found, others):
-            tried.append(_improved(judge, levels, origin, exchanges, should_stop))
+            near = _made_feasible(judge, levels, _nearest(levels, origin))
+            if any(np.array_equal(near, other) for other in seen):
+                continue
+            seen.append(near)
+            tried.append(_improved(judge, levels, near, exchanges, groups, should_stop))
             if should_stop():
                 break
         now, _, taken = min(tried, key=lambda one: one[1])
@@ -87,17 +93,21 @@ def _origins(found: Found, others: int) -> list[np.ndarray]:
     return [found.variables, *more]
 
 
-def _improved(judge, levels, origin, exchanges: int, should_stop):
-    """The rules from one origin: variables, value (infinite if infeasible), value after each move."""
+def _nearest(levels, origin) -> np.ndarray:
+    """Multiples next to an origin."""
     near = [of[np.argmin(np.abs(of - x))] if len(of) else x
             for of, x in zip(levels, origin, strict=True)]  # fmt: skip
-    now = _made_feasible(judge, levels, np.array(near))
+    return np.array(near)
+
+
+def _improved(judge, levels, now, exchanges: int, groups: int, should_stop):
+    """Rules 2 to 4: variables, value (infinite if infeasible), value after each move."""
     value, worst = (float(x[0]) for x in judge(now[None]))
     taken = [value]
     if worst > 0:
         return now, np.inf, taken
     for _ in range(exchanges):
-        better = None if should_stop() else _best_move(judge, levels, now, value)
+        better = None if should_stop() else _best_move(judge, levels, now, value, groups)
         if better is None:
             break
         now, value = better
@@ -160,9 +170,10 @@ def _made_feasible(judge, levels, now: np.ndarray) -> np.ndarray:
         now = tried[chosen]
 
 
-def _best_move(judge, levels, now: np.ndarray, value: float):
+def _best_move(judge, levels, now: np.ndarray, value: float, groups: int):
     """The best feasible move of the first rule that has one that helps."""
-    for rule in (_singles, _exchanges, *(partial(_groups, size=n) for n in (2, 3, 4))):
+    more = (partial(_groups, size=n, most=groups) for n in (2, 3, 4))
+    for rule in (_singles, _exchanges, *more):
         candidates = rule(levels, now)
         if not len(candidates):
             continue
@@ -214,11 +225,11 @@ def _has(of: np.ndarray, x: float) -> bool:
     return bool(np.any(np.abs(of - x) < 1e-12))
 
 
-def _groups(levels, now, size: int) -> np.ndarray:
+def _groups(levels, now, size: int, most: int) -> np.ndarray:
     """All multiples of every group of `size` variables, if those are few enough."""
-    few = math.comb(len(levels), size) <= MOST_GROUPS
+    few = math.comb(len(levels), size) <= most
     groups = list(itertools.combinations(range(len(levels)), size)) if few else []
-    if sum(math.prod(len(levels[k]) for k in g) for g in groups) > MOST_GROUPS:
+    if sum(math.prod(len(levels[k]) for k in g) for g in groups) > most:
         return np.zeros((0, len(now)))
     found = []
     for group in groups:
