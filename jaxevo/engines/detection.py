@@ -20,26 +20,34 @@ p = 1 at the start of treatment it is the law of Iwasa, Nowak & Michor 2006 (Gen
 resistance at detection; Bozic et al. 2013 (doi:10.7554/eLife.00747) have the two-drug case. The relative
 error of ln P is about the share of mutants and 1/(M x share of survivors); more than `MAX_SHARE` is
 refused.
+
+Under crowding n(tau) is the deterministic course of the bulk, and all rates are those along it: held in
+pieces of a twentieth of a growth time back to where crowding is nothing, at their own values before.
 """
 
 from functools import partial
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxevo.engines import backward
+from jaxevo.engines import backward, flow
 from jaxevo.engines.backward import GAUSS_NODES, GAUSS_WEIGHTS, POWERS
 from jaxevo.engines.base import Problem, Refused
 from jaxevo.engines.network import Network
+from jaxevo.engines.process import Process, first_extra
 from jaxevo.engines.series import Offspring, change, error, reach, series
 from jaxevo.exponential import exponential
 from jaxevo.state import Array
 
 MAX_SHARE = 0.05  # of mutants among the cells at detection
 GROWTH_TIMES = 36.0  # growth rate times days before treatment: e^-36 of the bulk is nothing
+ALONE = 1e-6  # of the capacity: so few cells do not crowd each other
+PIECE = 0.05  # growth rate times days in which rates under crowding are held
+LONGEST_GROWTH = 1e5  # days
 
 
 class Bulk(NamedTuple):
@@ -86,15 +94,14 @@ def check(problem: Problem) -> None:
     """Refuse what has no limit law.
 
     Raises:
-        Refused: crowding, immunity, feedback or immigration during growth.
+        Refused: immunity, feedback or immigration during growth.
     """
     model = problem.model
-    has_feedback = model.custom is not None and model.custom.has_feedback
-    if model.sites.crowding != "none" or has_feedback or model.immune is not None:
+    has_feedback = model.custom is not None and (model.custom.has_feedback or model.custom.drift)
+    if has_feedback or model.immune is not None:
         raise Refused(
             "extinction follows a tumor to the size at which it is treated only where its bulk grows "
-            "exponentially, without crowding, immunity or feedback; use clones or cells, or start at "
-            "day 0"
+            "by itself, without immunity or feedback; use clones or cells, or start at day 0"
         )
     if problem.immigration:
         raise Refused(
@@ -141,13 +148,85 @@ def _mutant_share(linear, group, share, growth, size) -> float:
     return float(total)
 
 
+class Crowded(NamedTuple):
+    """The last part of growth, in which cells crowd each other; pieces in backward order."""
+
+    law: Offspring  # [piece, ...]
+    duration: Float[Array, " piece"]  # days
+    cells: Float[Array, "piece node type"]  # of the bulk, back in time from the end of the piece
+
+
 class Grown(NamedTuple):
     """What `log_none` needs of one patient's growth; arrays, so that it can be traced."""
 
     law: Offspring  # without drug, one row
-    cells: Float[Array, " type"]  # of the bulk
-    growth: Float[Array, ""]  # of the bulk, 1/day
+    cells: Float[Array, " type"]  # of the bulk when treatment starts
+    early: Float[Array, " type"]  # of the bulk until when it has grown exponentially
+    growth: Float[Array, ""]  # of the bulk until then, 1/day
     rate: Float[Array, ""]  # largest rate of a cell, 1/day
+    crowded: Crowded | None  # what came then
+
+
+def growth_to(found: Bulk, process: Process, law: Offspring, rate: Float[Array, ""]) -> Grown:
+    """The growth of a bulk; call under x64.
+
+    Args:
+        found: when treatment starts.
+        process: one interval of growth.
+        law, rate: of one cell alone (`backward`).
+
+    Raises:
+        Refused: the tumor does not grow to its size.
+    """
+    cells, growth = jnp.asarray(found.cells), jnp.asarray(found.growth)
+    sites, size = process.model.sites, float(found.cells.sum())
+    plain = Grown(law, cells, cells, growth, rate, None)
+    if sites.crowding == "none":
+        return plain
+    capacity = float(np.min(np.asarray(sites.capacity)))
+    first = min(1.0, size) if sites.crowding == "gompertz" else ALONE * capacity
+    if first >= size or not np.isfinite(capacity):
+        return plain
+    start, present = cells * (first / size), cells > 0
+    far = _of_length(process, jnp.asarray([LONGEST_GROWTH]))
+    days = float(
+        flow.first_day(
+            far, start, None, lambda n, _: jnp.sum(jnp.where(present, n, 0.0)) - size
+        ).day
+    )
+    if not np.isfinite(days):
+        raise Refused(
+            f"the tumor does not grow to {size:.3g} cells under its capacity; lower treat_at_cells"
+        )
+    number = int(np.ceil(days * max(found.growth / PIECE, float(rate) / backward.REACH)))
+    crowded, last = _crowded(_of_length(process, jnp.full(number, days / number)), start)
+    return plain._replace(cells=last, early=start, crowded=crowded)
+
+
+def _of_length(process: Process, duration) -> Process:
+    """The same growth in intervals of these lengths."""
+    parts = lambda p: (p.start, p.duration, p.which, p.kept)  # noqa: E731
+    number = len(duration)
+    values = (
+        jnp.cumsum(duration) - duration, duration, jnp.zeros(number, process.which.dtype),
+        jnp.ones((number, process.net.num_types)),
+    )  # fmt: skip
+    return eqx.tree_at(parts, process, values)
+
+
+@jax.jit
+def _crowded(process: Process, start):
+    """The pieces, and the bulk when treatment starts."""
+    along = flow.course(process, start)
+    ends = process.start + process.duration
+    days = ends[:, None] - process.duration[:, None] * jnp.asarray(GAUSS_NODES)[None]
+    cells = flow.on_days(process, along, days.reshape(-1)).count.reshape(*days.shape, -1)
+    found = flow.held(process, start, first_extra(process))
+    law = jax.vmap(partial(backward.offspring, process.net))(found)
+    present = start > 0
+    alone = jnp.where(present[None, None], cells, 0.0)
+    pieces = Crowded(law, process.duration, alone)
+    return jax.tree.map(lambda x: x[::-1], pieces), jnp.where(present, along.count[-1], 0.0)
 
 
 @jax.jit
@@ -158,6 +237,7 @@ def log_none(grown: Grown, p: Float[Array, "horizon type"]) -> Float[Array, " ho
         grown: the bulk and its law.
         p: chance of one cell at the start of treatment.
     """
+    last = p
 
     def onward(state):
         tau, p, total = state
@@ -167,11 +247,11 @@ def log_none(grown: Grown, p: Float[Array, "horizon type"]) -> Float[Array, " ho
         return tau + duration, jnp.sum(terms, axis=1), total + more
 
     tau = jnp.zeros_like(grown.growth)
-    start = (tau, p, jnp.zeros_like(p[:, 0]))
+    p, total, _ = jax.vmap(partial(_through, grown))(p)
     _, _, total = jax.lax.while_loop(
-        lambda state: grown.growth * state[0] < GROWTH_TIMES, onward, start
+        lambda state: grown.growth * state[0] < GROWTH_TIMES, onward, (tau, p, total)
     )
-    return jax.vmap(partial(_alive, grown))(p) - total
+    return jax.vmap(partial(_alive, grown))(last) - total
 
 
 @jax.jit
@@ -181,8 +261,8 @@ def _next(grown, p):
 
 
 def durations(grown: Grown, p: np.ndarray) -> np.ndarray:
-    """[step] days of the steps back from the start of treatment, as long as p allows."""
-    found, tau, now = [], 0.0, jnp.asarray(p)
+    """[step] days of the steps back from the end of exponential growth, as long as p allows."""
+    found, tau, now = [], 0.0, jax.jit(_through)(grown, jnp.asarray(p))[0]
     while float(grown.growth) * tau < GROWTH_TIMES:
         now, duration = _next(grown, now)
         found.append(float(duration))
@@ -206,9 +286,28 @@ def log_none_over(
         return (p, total + more, jnp.maximum(worst, wrong)), None
 
     tau = jnp.cumsum(steps) - steps
-    none = jnp.zeros_like(grown.growth)
-    (_, total, worst), _ = jax.lax.scan(body, (p, none, none), (tau, steps))
+    (_, total, worst), _ = jax.lax.scan(body, _through(grown, p), (tau, steps))
     return _alive(grown, p) - total, worst
+
+
+def _through(grown: Grown, p: Float[Array, " type"]):
+    """Back through growth under crowding: p, -ln P of the mutants shed, and the largest last term."""
+    none = jnp.zeros_like(grown.growth)
+    if grown.crowded is None:
+        return p, none, none
+
+    @jax.checkpoint
+    def onward(p, piece: Crowded):
+        terms = series(piece.law, p, jnp.zeros_like(p), piece.duration)
+        shed = _made(piece.law, terms, piece.cells) @ jnp.asarray(GAUSS_WEIGHTS)
+        return jnp.sum(terms[::-1], axis=0), piece.duration * shed, error(terms)
+
+    def body(state, piece):
+        p, total, worst = state
+        p, more, wrong = onward(p, piece)
+        return (p, total + more, jnp.maximum(worst, wrong)), None
+
+    return jax.lax.scan(body, (p, none, none), grown.crowded)[0]
 
 
 def _unit(grown: Grown):
@@ -231,10 +330,15 @@ def _lengthened(grown: Grown, terms, longer):
 def _shed(grown: Grown, tau, duration, terms):
     """-ln P of the mutants that the bulk sheds in a step that ends tau days before treatment."""
     nodes, weights = jnp.asarray(GAUSS_NODES), jnp.asarray(GAUSS_WEIGHTS)
-    alone = jnp.where(grown.cells > 0, 0.0, jnp.asarray(POWERS) @ terms)
-    made = jax.vmap(partial(change, grown.law))(alone) @ grown.cells
-    seen = duration * jnp.exp(-grown.growth * (tau + duration * nodes)) * weights
-    return made @ seen
+    left = jnp.exp(-grown.growth * (tau + duration * nodes))
+    cells = left[:, None] * grown.early[None]
+    return _made(grown.law, terms, cells) @ (duration * weights)
+
+
+def _made(law: Offspring, terms, cells: Float[Array, "node type"]) -> Float[Array, " node"]:
+    """Mutants of a bulk that will count, per day, at the nodes of a step."""
+    alone = jnp.where(cells > 0, 0.0, jnp.asarray(POWERS) @ terms)
+    return jnp.sum(jax.vmap(partial(change, law))(alone) * cells, axis=1)
 
 
 def _alive(grown: Grown, p):

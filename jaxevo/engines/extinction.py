@@ -346,8 +346,8 @@ def start_of(problem: Problem, patient: int, net: Network) -> Start:
     rows, rates = _tabulated(net, process.speeds)
     law = jax.tree.map(lambda x: x[0], rows)
     found = detection.bulk(problem, net, law)
-    grown = Grown(law, jnp.asarray(found.cells), jnp.asarray(found.growth), rates[0])
-    return Start(found.cells, grown)
+    grown = detection.growth_to(found, process, law, rates[0])
+    return Start(np.asarray(grown.cells), grown)
 
 
 def _log_no_relapse(start: Start, chance: Chance) -> np.ndarray:

@@ -30,6 +30,7 @@ class Limit(NamedTuple):
 
     name: str
     value: Callable[[Float[Array, " entry"]], Float[Array, " row"]]
+    share: Float[np.ndarray, "row entry"] | None = None  # where g = share @ amounts - 1
 
 
 def total(name: str, weight: np.ndarray, most: np.ndarray) -> Limit:
@@ -48,7 +49,7 @@ def total(name: str, weight: np.ndarray, most: np.ndarray) -> Limit:
     def value(amounts):
         return jnp.asarray(share) @ amounts - 1
 
-    return Limit(name, value)
+    return Limit(name, value, share)
 
 
 def per_cycle(name: str, group: np.ndarray, most: float, weight: np.ndarray | None = None) -> Limit:

@@ -1,4 +1,4 @@
-"""Search: the amounts that minimize a goal within limits, from many starts at once.
+"""Search: the amounts that minimize a goal within limits, from many starts.
 
 In the unit box u of the pattern, with F = asinh(goal), which has the same minima and no large slopes,
 
@@ -7,10 +7,9 @@ In the unit box u of the pattern, with F = asinh(goal), which has the same minim
 is the augmented Lagrangian of the limits g <= 0 (Nocedal & Wright 2006, Numerical Optimization, chapter
 17.3). Stages:
 
-    descent   Adam with a cosine schedule, projected to the box; all starts in one `vmap`
-    polish    L-BFGS on the variables that are not held at a bound (Bertsekas 1982,
-              doi:10.1137/0320018), projected line search; m and r
-              move when the slope is small enough for them
+    descent   Adam with a cosine schedule, projected to the box
+    polish    L-BFGS among the places that keep all totals, exactly: they are linear (`quadratic`), so
+              that k counts the other limits only; m and r move when the slope is small enough for them
     leaps     L at its multipliers along each variable alone finds what no slope shows, such as one more
               pulse under a steep Hill curve; the 1, 2, 4, ... best leaps together are the next starts
 
@@ -20,9 +19,10 @@ limit holds, without tolerance, or it is not called feasible. The state after ev
 arrays, which can be saved; a search that goes on from it gives the same bits.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ import numpy as np
 
 from jaxevo.optimize.limits import Limit, joined, rows_of
 from jaxevo.optimize.pattern import Pattern, check, random
+from jaxevo.optimize.quadratic import MEMORY, Pairs, Polytope
 from jaxevo.optimize.state import (
     DESCENT,
     DONE,
@@ -42,8 +43,24 @@ from jaxevo.optimize.state import (
     loaded,
     save,
 )
-from jaxevo.optimize.steps import FIRST_SLOPE, Task, chunk, drawn_back, leaps, new_adam, new_memory
+from jaxevo.optimize.steps import (
+    Task,
+    Team,
+    Terms,
+    all_seen,
+    descended,
+    drawn_back,
+    judged,
+    new_adam,
+    polished,
+)
 
+FIRST_SLOPE = 0.1  # at which multipliers move first; a tenth at each next time
+PATIENCE = 6  # chunks after which they move in any case
+FIRST_PENALTY, LARGEST_PENALTY = 10.0, 1e5
+LEVELS = 5  # of a variable, tried in a leap
+HALFWAYS = 60  # from a start to the anchor, at most, until the goal has a value
+AS_GOOD = 1e-6  # relative; of places that are so close in value the one that has converged is taken
 USUAL = Settings()
 
 
@@ -78,21 +95,23 @@ def search(
     """
     check(pattern)
     limits = tuple(limits)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), contextlib.closing(Team()) as team:
         places = _starts(pattern, starts, num_random, seed)
         task = Task(
             lambda u: goal.value(pattern.amounts(pattern.of_unit(u))),
             lambda u: joined(limits)(pattern.amounts(pattern.of_unit(u))),
             settings,
         )
-        state = _begin(task, jnp.asarray(places))
+        anchor = _anchor(task, places)
+        own = _Own(task, team, *_totals(pattern, limits, anchor))
+        state = _begin(own, places, anchor)
         history = np.zeros((0, len(HISTORY)))
         if saved is not None and saved.exists():
             state, history = loaded(saved, state)
         while int(state.stage) != DONE:
-            state, summary = chunk(task, state, int(state.stage))
-            history = np.concatenate([history, np.asarray(summary)[None]])
-            state = _next_stage(task, state, history[:, 1])
+            state, summary = _chunk(own, state)
+            history = np.concatenate([history, summary[None]])
+            state = _next_stage(own, state, history[:, 1])
             if saved is not None:
                 save(saved, state, history)
             if progress is not None:
@@ -100,7 +119,27 @@ def search(
                 progress(Progress(name, len(history), float(summary[1]), int(summary[5])))
             if should_stop():
                 break
-        return _found(task, pattern, limits, state, history)
+        return _found(own, pattern, limits, state, history)
+
+
+class _Own(NamedTuple):
+    """What all stages of one search share."""
+
+    task: Task
+    team: Team
+    polytope: Polytope  # of the limits that are totals
+    is_total: np.ndarray  # [row] of all limits
+
+    def terms(self, state: State, stage: int) -> Terms:
+        """Of every start; in the polish totals are kept exactly instead."""
+        counts = np.where(self.is_total & (stage == POLISH), 0.0, 1.0)
+        return Terms(state.multiplier, state.penalty, np.tile(counts, (len(state.unit), 1)))
+
+    def back(self, units, anchor):
+        """Places where every limit holds, if one does: they, their goals, and whether it does."""
+        drawn = np.asarray(drawn_back(self.task, jnp.asarray(units), jnp.asarray(anchor)))
+        values, rows = judged(self.task, self.team, drawn)
+        return drawn, values, np.all(rows <= 0, axis=1)
 
 
 def _starts(pattern: Pattern, starts, num_random: int, seed: int) -> np.ndarray:
@@ -115,121 +154,241 @@ def _starts(pattern: Pattern, starts, num_random: int, seed: int) -> np.ndarray:
     return pattern.to_unit(places)
 
 
-def _plain(state: State) -> State:
-    """As read from a file, so that one compiled program serves old and new states."""
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), state)
-
-
-def _anchor(task: Task, units):
+def _anchor(task: Task, units) -> np.ndarray:
     """The lowest doses, or the highest, or the first start, whichever keeps all limits first."""
-    ends = jnp.stack([jnp.zeros_like(units[0]), jnp.ones_like(units[0])])
-    places = jnp.concatenate([ends, units])
-    holds = jax.lax.map(lambda unit: jnp.all(task.limits(unit) <= 0), places)
-    return places[jnp.argmax(holds)]
+    places = np.concatenate([np.zeros_like(units[:1]), np.ones_like(units[:1]), units])
+    holds = jax.lax.map(lambda unit: jnp.all(task.limits(unit) <= 0), jnp.asarray(places))
+    return places[int(np.argmax(np.asarray(holds)))]
 
 
-def _begin(task: Task, units) -> State:
-    num = len(units)
-    anchor = _anchor(task, units)
-    drawn, _, _ = drawn_back(task, units, anchor)
-    rows = jax.eval_shape(task.limits, units[0]).shape[0]
-    each = lambda make: jax.vmap(make)(drawn)  # noqa: E731
-    zero = jnp.zeros(())
+def _totals(pattern: Pattern, limits, anchor: np.ndarray) -> tuple[Polytope, np.ndarray]:
+    """Limits that are totals, in the unit box, and which rows of all they are.
+
+    What not even the anchor keeps is kept as far as it does.
+    """
+    width, num = pattern.high - pattern.low, len(pattern.low)
+    lowest = pattern.weight * pattern.low[pattern.variable]
+    rows, most, is_total = [np.zeros((0, num))], [np.zeros(0)], [np.zeros(0, bool)]
+    for limit in limits:
+        number = len(np.asarray(limit.value(jnp.asarray(lowest))))
+        is_total.append(np.full(number, limit.share is not None))
+        if limit.share is not None:
+            each = limit.share * pattern.weight[None]
+            own = np.stack([np.bincount(pattern.variable, row, num) for row in each]) * width[None]
+            rows.append(own)
+            most.append(np.maximum(1 - limit.share @ lowest, own @ anchor))
+    return Polytope(np.concatenate(rows), np.concatenate(most)), np.concatenate(is_total)
+
+
+def _begin(own: _Own, units: np.ndarray, anchor: np.ndarray) -> State:
+    task, num, size = own.task, *units.shape
+    drawn, values, _ = own.back(units, anchor)
+    for _ in range(HALFWAYS):  # to where the goal has a value
+        drawn = np.where(np.isfinite(values)[:, None], drawn, (drawn + anchor) / 2)
+        if np.all(np.isfinite(values)):
+            break
+        values, _ = judged(task, own.team, drawn)
+    pairs = np.zeros((num, MEMORY, size))
+    has_paths = not np.all(own.is_total)
+    adam = jax.vmap(new_adam(task.settings).init)(jnp.asarray(drawn))
     state = State(
         unit=drawn,
         anchor=anchor,
-        good=jnp.tile(anchor[None], (num, 1)),
-        multiplier=jnp.zeros((num, rows)),
-        penalty=jnp.full(num, 10.0),
-        worst=jnp.full(num, jnp.inf),
-        enough=jnp.full(num, FIRST_SLOPE),
-        waited=jnp.zeros(num, jnp.int32),
-        adam=each(new_adam(task.settings).init),
-        memory=each(new_memory().init),
-        free=jnp.zeros(units.shape, bool),
-        slope=jnp.full(num, jnp.inf),
-        is_there=jnp.zeros(num, bool),
+        good=drawn,
+        multiplier=np.zeros((num, len(own.is_total))),
+        penalty=np.full(num, FIRST_PENALTY),
+        worst=np.full(num, np.inf),
+        enough=np.full(num, FIRST_SLOPE if has_paths else task.settings.tolerance),
+        waited=np.zeros(num, int),
+        adam=adam,
+        moved=pairs,
+        change=pairs,
+        pairs=np.zeros(num, int),
+        slope=np.full(num, np.inf),
+        is_stuck=np.zeros(num, bool),
+        is_there=np.zeros(num, bool),
         best=drawn[0],
-        best_value=zero + jnp.inf,
-        best_multiplier=jnp.zeros(rows),
-        best_slope=zero + jnp.inf,
-        stage=jnp.int32(DESCENT if task.settings.descent_steps else POLISH),
-        count=jnp.int32(0),
-        leap=jnp.int32(0),
+        best_value=np.array(np.inf),  # until something is feasible
+        best_multiplier=np.zeros(len(own.is_total)),
+        best_slope=np.array(np.inf),
+        stage=np.array(DESCENT if task.settings.descent_steps else POLISH),
+        count=np.array(0),
+        leap=np.array(0),
     )
-    return _plain(state)
+    return jax.tree.map(np.asarray, state)
 
 
-def _next_stage(task: Task, state: State, best: np.ndarray) -> State:
+def _chunk(own: _Own, state: State) -> tuple[State, np.ndarray]:
+    """Some steps of all starts, and the multipliers that follow."""
+    task, settings, stage = own.task, own.task.settings, int(state.stage)
+    terms = own.terms(state, stage)
+    if stage == DESCENT:
+        unit, good, adam = descended(task, own.team, state, terms, settings.chunk)
+        state = state._replace(unit=unit, good=good, adam=adam, slope=np.full(len(unit), np.inf))
+        now = all_seen(task, own.team, unit, terms)
+        value, rows = now.value, now.rows
+        followed = np.maximum(0.0, state.multiplier + state.penalty[:, None] * rows)
+    else:
+        state, value, rows = _polished(own, state, terms)
+        pushed = np.maximum(0.0, state.multiplier + state.penalty[:, None] * rows)
+        followed = np.where(own.is_total[None], state.multiplier, pushed)
+    worst = np.max(rows, axis=1, initial=0.0)
+    of_paths = np.where(own.is_total[None], 0.0, np.minimum(-rows, followed))
+    gap = np.max(np.abs(of_paths), axis=1, initial=0.0)
+    settled = (state.slope <= settings.tolerance) | state.is_stuck
+    there = settled & (worst <= settings.violation) & (gap <= 10 * settings.violation)
+    there = (state.is_there | there) & (stage == POLISH)
+    waited = state.waited + 1
+    is_near = state.slope <= state.enough
+    moves = (is_near | state.is_stuck | (waited >= PATIENCE) | (stage == DESCENT)) & ~there
+    is_slow = worst > 0.25 * np.maximum(state.worst, settings.violation)
+    grows = moves & is_slow & is_near & (stage == POLISH)
+    penalty = np.where(grows, np.minimum(4 * state.penalty, LARGEST_PENALTY), state.penalty)
+    closer = np.maximum(settings.tolerance / 2, 0.1 * state.enough)
+    if np.all(own.is_total):
+        closer = state.enough
+    ranked = np.where((worst > settings.violation) | ~np.isfinite(value), np.inf, value)
+    first = int(np.argmin(ranked))
+    if ranked[first] < state.best_value:
+        state = state._replace(
+            best=state.unit[first], best_value=ranked[first], best_multiplier=followed[first],
+            best_slope=state.slope[first],
+        )  # fmt: skip
+    summary = np.array([
+        stage, state.best_value, np.nanmedian(value), np.max(worst), np.max(state.slope),
+        np.sum(there),
+    ], float)  # fmt: skip
+    return state._replace(
+        is_there=there,
+        worst=np.where(moves, worst, state.worst),
+        waited=np.where(moves, 0, waited),
+        enough=np.where(moves & (stage == POLISH), closer, state.enough),
+        multiplier=np.where(moves[:, None], followed, state.multiplier),
+        penalty=penalty,
+        count=state.count + 1,
+    ), summary  # fmt: skip
+
+
+def _polished(own: _Own, state: State, terms: Terms):
+    """A chunk of L-BFGS of every start that is not there: state, goals and limits."""
+    place = np.stack([
+        unit if done else own.polytope.nearest(unit)
+        for unit, done in zip(state.unit, state.is_there | (state.count > 0), strict=True)
+    ])  # fmt: skip
+
+    def walk(k):
+        pairs = Pairs(*(x[k, MEMORY - state.pairs[k] :] for x in (state.moved, state.change)))
+        own_terms = Terms(*(x[k] for x in terms))
+        enough = np.inf if state.is_there[k] else state.enough[k]
+        return polished(own.task, own.polytope, place[k], pairs, own_terms, enough)
+
+    walks = own.team.each(walk, range(len(place)))
+    multiplier = state.multiplier.copy()
+    multiplier[:, own.is_total] = [w.pressure for w in walks]
+    filled = lambda x: np.pad(x, ((MEMORY - len(x), 0), (0, 0)))  # noqa: E731
+    state = state._replace(
+        unit=np.stack([w.unit for w in walks]),
+        moved=np.stack([filled(w.pairs.moved) for w in walks]),
+        change=np.stack([filled(w.pairs.change) for w in walks]),
+        pairs=np.array([len(w.pairs.moved) for w in walks]),
+        slope=np.array([w.slope for w in walks]),
+        is_stuck=np.array([w.is_stuck for w in walks]),
+        multiplier=multiplier,
+    )
+    return state, np.array([w.last.value for w in walks]), np.stack([w.last.rows for w in walks])
+
+
+def _next_stage(own: _Own, state: State, best: np.ndarray) -> State:
     """From descent to polish, from polish to the leaps, until nothing is gained."""
-    settings, count = task.settings, int(state.count)
+    settings, count = own.task.settings, int(state.count)
     if int(state.stage) == DESCENT:
         if count * settings.chunk < settings.descent_steps:
             return state
-        return state._replace(stage=jnp.int32(POLISH), count=jnp.int32(0))
-    if not bool(jnp.all(state.is_there)) and count < settings.polish_chunks:
+        return state._replace(stage=np.array(POLISH), count=np.array(0))
+    if not np.all(state.is_there) and count < settings.polish_chunks:
         return state
-    is_last = int(state.leap) >= settings.leaps or not bool(jnp.isfinite(state.best_value))
+    is_last = int(state.leap) >= settings.leaps or not np.isfinite(state.best_value)
     if int(state.leap) and not is_last:  # was the last round worth it?
         before = float(best[-count - 1])
-        is_last = float(best[-1]) > before - 1e-6 * max(1.0, abs(before))
-    return state._replace(stage=jnp.int32(DONE)) if is_last else _leapt(task, state)
+        is_last = float(best[-1]) > before - AS_GOOD * max(1.0, abs(before))
+    return state._replace(stage=np.array(DONE)) if is_last else _leapt(own, state)
 
 
-def _leapt(task: Task, state: State) -> State:
+def _leaps(own: _Own, unit: np.ndarray, multiplier: np.ndarray):
+    """The best level of every variable alone, and how much lower the Lagrangian is there."""
+    num = len(unit)
+    mean = np.sum(unit) / max(1.0, np.sum(unit > 1e-3))
+    levels = np.append(np.linspace(0, 1, LEVELS), mean)
+    tried = np.tile(unit, (num * len(levels) + 1, 1))
+    tried[np.arange(num * len(levels)), np.repeat(np.arange(num), len(levels))] = np.tile(
+        levels, num
+    )
+    values, rows = judged(own.task, own.team, tried)
+    found = np.arcsinh(values) + rows @ multiplier
+    found = np.where(np.isfinite(found), found, np.inf)
+    each, here = found[:-1].reshape(num, len(levels)), found[-1]
+    return levels[np.argmin(each, axis=1)], here - np.min(each, axis=1)
+
+
+def _leapt(own: _Own, state: State) -> State:
     """New starts from the best: its 1, 2, 4, ... best leaps together."""
-    level, gain = map(np.asarray, leaps(task, state.best, state.best_multiplier))
+    level, gain = _leaps(own, state.best, state.best_multiplier)
     order = np.argsort(-gain, kind="stable")
-    order = order[gain[order] > 10 * task.settings.tolerance]
+    order = order[gain[order] > 10 * own.task.settings.tolerance]
     if not len(order):
-        return state._replace(stage=jnp.int32(DONE))
+        return state._replace(stage=np.array(DONE))
     num = len(state.unit)
-    units = np.tile(np.asarray(state.best), (num, 1))
+    units = np.tile(state.best, (num, 1))
     for s in range(num):
         chosen = order[: 2**s]
         units[s, chosen] = level[chosen]
-    drawn, _, _ = drawn_back(task, jnp.asarray(units), state.anchor)
-    fresh = _begin(task, drawn)
-    state = state._replace(
-        unit=drawn, memory=fresh.memory, free=fresh.free, is_there=fresh.is_there,
-        slope=fresh.slope, worst=fresh.worst, enough=fresh.enough, waited=fresh.waited,
-        multiplier=jnp.tile(state.best_multiplier[None], (num, 1)), penalty=fresh.penalty,
-        count=jnp.int32(0), leap=state.leap + 1,
+    fresh = _begin(own, units, state.anchor)
+    return fresh._replace(
+        adam=state.adam, multiplier=np.tile(state.best_multiplier[None], (num, 1)),
+        best=state.best, best_value=state.best_value, best_multiplier=state.best_multiplier,
+        best_slope=state.best_slope, stage=np.array(POLISH), leap=state.leap + 1,
     )  # fmt: skip
-    return _plain(state)
 
 
-def _found(task: Task, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
+def _found(own: _Own, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
     """The best of all, drawn back until every limit holds."""
-    units, values, holds = map(
-        np.asarray, drawn_back(task, jnp.concatenate([state.best[None], state.unit]), state.anchor)
-    )
+    units, values, holds = own.back(np.concatenate([state.best[None], state.unit]), state.anchor)
     values = np.where(np.isfinite(values), values, np.inf)
-    chosen = int(np.argmin(np.where(holds, values, np.inf)))
-    if not holds[chosen]:
-        chosen = int(np.argmin(values))
-    of_start = chosen - 1
-    multiplier = state.best_multiplier if of_start < 0 else state.multiplier[of_start]
-    slope = state.best_slope if of_start < 0 else state.slope[of_start]
+    slopes = np.append(state.best_slope, state.slope)
+    multipliers = np.concatenate([state.best_multiplier[None], state.multiplier])
+    chosen = _chosen(values, holds, slopes <= own.task.settings.tolerance)
     variables = np.asarray(pattern.of_unit(jnp.asarray(units)))
     amounts = np.asarray(pattern.amounts(jnp.asarray(variables[chosen])))
-    rows = np.asarray(task.limits(jnp.asarray(units[chosen])))
+    rows = np.asarray(own.task.limits(jnp.asarray(units[chosen])))
     where = rows_of(limits, amounts)
     scale = float(np.sqrt(1 + values[chosen] ** 2))
-    is_there = float(slope) <= task.settings.tolerance
+    is_there = slopes <= own.task.settings.tolerance
     return Found(
         amounts=amounts,
         variables=variables[chosen],
         value=float(values[chosen]),
         slack={name: -rows[at] for name, at in where.items()},
-        multiplier={name: scale * np.asarray(multiplier)[at] for name, at in where.items()},
+        multiplier={name: scale * multipliers[chosen][at] for name, at in where.items()},
         is_feasible=bool(holds[chosen]),
-        is_converged=bool(holds[chosen] and is_there and int(state.stage) == DONE),
-        gradient_norm=scale * float(slope),
+        is_converged=bool(holds[chosen] and is_there[chosen] and int(state.stage) == DONE),
+        gradient_norm=scale * float(slopes[chosen]),
         history={name: history[:, k] for k, name in enumerate(HISTORY)},
         starts={
             "value": values[1:], "is_feasible": holds[1:],
-            "is_converged": np.asarray(state.is_there & (state.slope <= task.settings.tolerance)),
-            "variables": variables[1:],
+            "is_converged": state.is_there & is_there[1:], "variables": variables[1:],
         },
     )  # fmt: skip
+
+
+def _chosen(values, holds, is_there) -> int:
+    """The lowest value where all limits hold; of those as good one that has converged."""
+    if not holds.any():
+        return int(np.argmin(values))
+    lowest = np.where(holds, values, np.inf)
+    best = lowest.min()
+    close = lowest <= best + AS_GOOD * max(1.0, abs(best))
+    return int(
+        np.argmin(
+            np.where(close & is_there, lowest, np.inf) if (close & is_there).any() else lowest
+        )
+    )

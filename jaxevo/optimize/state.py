@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -17,7 +16,7 @@ DESCENT, POLISH, DONE = 0, 1, 2  # stages
 class Settings(NamedTuple):
     """How long, how fine."""
 
-    descent_steps: int = 150
+    descent_steps: int = 50
     rate: float = 0.08  # of Adam, share of the box per step
     tolerance: float = 1e-5  # projected slope of L, relative to max(1, |goal|)
     violation: float = 1e-7  # of a limit, in units of its bound
@@ -38,9 +37,11 @@ class State(NamedTuple):
     enough: Float[Array, " start"]  # slope at which they move
     waited: Int[Array, " start"]  # chunks since
     adam: Any
-    memory: Any  # of L-BFGS
-    free: Bool[Array, "start variable"]  # not held at a bound
+    moved: Float[Array, "start pair variable"]  # the last pairs of L-BFGS, zeros before them
+    change: Float[Array, "start pair variable"]
+    pairs: Int[Array, " start"]  # how many there are
     slope: Float[Array, " start"]  # projected
+    is_stuck: Bool[Array, " start"]  # no step goes down any more
     is_there: Bool[Array, " start"]
     best: Float[Array, " variable"]
     best_value: Float[Array, ""]  # infinite until something is feasible
@@ -108,4 +109,4 @@ def loaded(path: Path, like: State) -> tuple[State, np.ndarray]:
         raise ValueError(
             f"{path} holds the state of another search; remove it, or name another file"
         )
-    return jax.tree.unflatten(tree, [jnp.asarray(a) for a in found]), history
+    return jax.tree.unflatten(tree, found), history

@@ -73,7 +73,7 @@ def test_e13_two_drugs_in_two_phases(strength, best):
 def test_stop_and_resume_gives_the_same_bits(tmp_path):
     """Stopped after every chunk, and gone on from its file each time."""
     goal, pattern, limit = problems.hill_pieces(2, 2, 12)
-    settings = Settings(descent_steps=50, leaps=1)
+    settings = Settings(descent_steps=10, leaps=1, chunk=5)
     options = {"num_random": 2, "seed": 5, "settings": settings}
     whole = search(goal, pattern, (limit,), **options)
     saved, chunks = tmp_path / "search.npz", len(whole.history["stage"])
