@@ -240,6 +240,9 @@ class _Sites(NamedTuple):
         is_constant = is_direct and model.custom is None  # a custom law may read the day
         nodes, weights = (np.full(1, 0.5), np.ones(1)) if is_constant else (NODES, WEIGHTS)
         pieces = length[:, None] * np.diff(np.concatenate([[0.0], NODES, [1.0]]))
+        lengths, which = np.unique(np.round(length, courses.LENGTH_DIGITS), return_inverse=True)
+        is_steady = courses.is_steady(model.delivery, model.cellular.transport, lengths)
+        times = np.append(NODES, 1.0) * lengths[:, None]
 
         def concentration(amounts):
             inputs = dosing.inputs(amounts, num_intervals, num_drugs)
@@ -249,6 +252,9 @@ class _Sites(NamedTuple):
                 site = jax.vmap(partial(_at_once, model))(inputs[-1])
                 return jnp.repeat(site[:, None], len(nodes), axis=1)
             parts = model.plasma, model.delivery, model.cellular.transport
+            if is_steady:
+                given = jnp.asarray(times), jnp.asarray(which)
+                return courses._steady_course(*parts, inputs, *given)[1]
             return courses._course(*parts, inputs, jnp.asarray(pieces))[1]
 
         return cls(concentration, start[:, None] + length[:, None] * nodes, weights)
@@ -264,11 +270,13 @@ def _rows(process: Process, model: Model, arm: Arm) -> Callable[..., tuple[Offsp
     """The offspring and the largest rate in every interval as functions of the amounts."""
     sites = _Sites.of(process, model, arm)
 
-    def row(site, day):
-        found = sites.speeds(process, site, day)
+    @jax.checkpoint  # one interval at a time: what the way back needs stays in the cache
+    def row(given):
+        found = sites.speeds(process, *given)
         return backward.offspring(process.net, found), backward.largest_rate(process.net, found)
 
-    return lambda amounts: jax.vmap(row)(sites.concentration(amounts), jnp.asarray(sites.days))
+    days = jnp.asarray(sites.days)
+    return lambda amounts: jax.lax.map(row, (sites.concentration(amounts), days))
 
 
 def _dosing(arm: Arm, edges: np.ndarray, molar_mass, bioavailability, surface) -> _Dosing:

@@ -30,7 +30,7 @@ from jaxevo.optimize.limits import Limit, joined, rows_of
 from jaxevo.optimize.pattern import Pattern
 from jaxevo.optimize.state import Found
 
-AT_ONCE = 64  # candidates in one batch
+AT_ONCE = 32  # candidates in one batch
 NEAREST = 2  # multiples above and below, where there are more than `MOST_LEVELS`
 MOST_LEVELS = 6
 MOST_GROUPS = 6000  # candidates of rule 4
@@ -117,21 +117,23 @@ def _improved(judge, levels, now, exchanges: int, groups: int, should_stop):
 
 def _judge(goal, pattern: Pattern, limits):
     """[candidate, variable] -> goal and worst row of every candidate; NaN is never better."""
-    both = jax.jit(lambda x: jax.lax.map(one, x, batch_size=AT_ONCE))
 
-    def one(variables):
+    @jax.jit
+    @jax.vmap
+    def both(variables):
         amounts = pattern.amounts(variables)
         worst = jnp.max(joined(limits)(amounts), initial=-jnp.inf)
         return goal.value(amounts), worst
 
     def judge(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         number = len(candidates)
-        size = 1
-        while size < number:
-            size *= 4
-        filled = np.concatenate([candidates, np.repeat(candidates[:1], size - number, axis=0)])
-        values, worst = map(np.asarray, both(jnp.asarray(filled)))
-        return np.where(np.isnan(values), np.inf, values)[:number], worst[:number]
+        size = 1 if number == 1 else AT_ONCE
+        more = np.repeat(candidates[:1], -number % size, axis=0)
+        parts = np.concatenate([candidates, more]).reshape(-1, size, candidates.shape[1])
+        found = [both(jnp.asarray(part)) for part in parts]
+        values, worst = (np.concatenate([np.asarray(x) for x in row])[:number]
+                         for row in zip(*found, strict=True))  # fmt: skip
+        return np.where(np.isnan(values), np.inf, values), worst
 
     return judge
 
