@@ -255,6 +255,24 @@ def log_none(count: np.ndarray, p: np.ndarray) -> np.ndarray:
     return np.sum(count[present] * each, axis=-1)
 
 
+def check(problem: Problem) -> None:
+    """Refuse what no single cell has.
+
+    Raises:
+        Refused: delivery follows the burden, or small clones stand still.
+    """
+    if problem.delivery_follows:
+        raise Refused(
+            "delivery follows the burden, and extinction solves for single cells; leave out "
+            "half_delivery_cells, or choose the clones engine"
+        )
+    if problem.still_below:
+        raise Refused(
+            "extinction solves for single cells, and those are never still; leave out still_below, or "
+            "choose meanfield"
+        )
+
+
 # --- the engine ------------------------------------------------------------------------------------
 
 
@@ -286,16 +304,7 @@ def simulate(
                 f"arm {arm.name!r} decides by the whole tumor, and extinction solves for single cells; "
                 "choose the clones engine"
             )
-    if problem.delivery_follows:
-        raise Refused(
-            "delivery follows the burden, and extinction solves for single cells; leave out "
-            "half_delivery_cells, or choose the clones engine"
-        )
-    if problem.still_below:
-        raise Refused(
-            "extinction solves for single cells, and those are never still; leave out still_below, or "
-            "choose meanfield"
-        )
+    check(problem)
     when = marks(problem.record, problem.horizon)
     days = when.day[when.is_record]
     num_patients = len(problem.models)

@@ -33,6 +33,7 @@ from jaxevo.state import Array, Scalar
 
 TOLERANCE = 1e-10  # relative error of a step, for every count and extra variable
 COVARIANCE_TOLERANCE = 1e-8  # the same for covariances
+OFF = 1e-7  # relative error of a step that `held` bears where it is told how many to take
 
 Counts = Float[Array, " type"]
 Extra = Float[Array, " variable"]
@@ -154,6 +155,8 @@ def course(
     count0, extra0 = jnp.asarray(count0), jnp.asarray(extra0)
     first = (count0, extra0, jnp.zeros((), count0.dtype))
     num_intervals = process.duration.shape[0]
+    if most is not None:  # or reverse mode would store every stage of every step
+        interval = jax.checkpoint(interval)
     _, (count, extra, steps) = jax.lax.scan(interval, first, jnp.arange(num_intervals))
     with_first = lambda first, rest: jnp.concatenate([first[None], rest])  # noqa: E731
     return Course(with_first(count0, count), with_first(extra0, extra), steps)
@@ -176,9 +179,17 @@ def held(
     extra0: Extra | None = None,
     *,
     pieces: int = 1,
-    most: int | None = None,
+    steps: int | None = None,
 ) -> Speeds:
     """Speeds along the course, averaged over equal pieces of every interval.
+
+    Args:
+        process: one law.
+        count0: [type] cells at the start.
+        extra0: [variable] extra variables at the start, default those of the custom law.
+        pieces: of every interval.
+        steps: of every piece, which lets reverse-mode differentiation pass; where counts are off by
+            more than `OFF` of all cells, or extra variables of themselves, speeds are NaN.
 
     Returns:
         Speeds with the leading axis interval * pieces + piece. What one cell of a tumor sees whose
@@ -210,15 +221,25 @@ def held(
             return mean_error(estimate[:num_all], before[:num_all], after[:num_all])
 
         start = jnp.concatenate([state, none])
-        stepped = stepping.adaptive(field, start, duration, step, error, most)
+        if steps is None:
+            after, step, _ = stepping.adaptive(field, start, duration, step, error)
+        else:
+            after, wrong = stepping.fixed(field, start, duration, steps)
+            scale = jnp.concatenate(
+                [jnp.full(num_types, 1.0) * jnp.sum(state[:num_types]), state[num_types:]]
+            )
+            is_off = jnp.any(wrong[:num_all] > OFF * jnp.abs(scale) + 1e-200)
+            after = jnp.where(is_off, jnp.nan, after)
         lasted = duration > 0
-        mean = stepped.value[num_all:] / jnp.where(lasted, duration, 1.0)
+        mean = after[num_all:] / jnp.where(lasted, duration, 1.0)
         at_once = ravel_pytree(speeds_at(process, k, state[:num_types], state[num_types:]))[0]
         mean = jnp.where(lasted, mean, at_once)
-        return (stepped.value[:num_all], stepped.step), mean
+        return (after[:num_all], step), mean
 
     first = jnp.concatenate([jnp.asarray(count0), jnp.asarray(extra0)])
     places = jnp.arange(num_intervals * pieces)
+    if steps is not None:  # or reverse mode would store every stage of every step
+        piece = jax.checkpoint(piece)
     _, flat = jax.lax.scan(piece, (first, jnp.zeros((), first.dtype)), places)
     return jax.vmap(restored)(flat)
 

@@ -2,7 +2,8 @@
 
 The chain from an amount to ln P(no relapse) is the same as that of `extinction.simulate`, without a
 table between: schedule -> concentrations (`drug.course`) -> rates of every type (`network`) -> p
-(`backward`) -> ln P. Times stay, amounts and levels move. All of it is differentiable in reverse mode.
+(`backward`) -> ln P. Under crowding, immunity or feedback the rates are those along the mean course
+(`flow`). Times stay, amounts and levels move. All of it is differentiable in reverse mode.
 
     objective    ln P(no relapse by the horizon)
     free_days    mean days without relapse up to the horizon: P(no relapse) at Gauss's nodes, one
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,8 @@ ALARM = 1e-6  # a last term larger than this makes the value NaN
 Probes = Sequence[float] | np.ndarray
 HORIZONS = 24  # of the mean days without relapse
 MORE_STEPS = 1.5  # that a course may take than with the amounts that were tried
+TURNOVER = 0.25  # events of a cell in a piece in which rates along the mean course are held
+MEAN_STEPS = (1, 2, 4, 8)  # of a piece, the first that suits all amounts that are tried
 FIELDS = ("gut_dose", "blood_dose", "infusion_rate", "level")
 
 
@@ -84,7 +88,7 @@ def objective(
             [probe, entry].
 
     Raises:
-        Refused: rates depend on the number of cells; or what `detection` refuses.
+        Refused: what `detection` refuses.
     """
     return _of_relapse(problem, arm, patient, probes, np.zeros(0))
 
@@ -112,15 +116,14 @@ def _of_relapse(problem, arm, patient, probes, cuts) -> Objective:
     given, model = problem.arms[arm], problem.models[patient]
     with jax.enable_x64(True):
         process = _process(problem, given, patient)
-        if not flow.is_linear(process):
-            raise Refused(
-                "the objective needs rates that do not depend on the number of cells: crowding none, "
-                "and a custom law without feedback; extinction itself compares schedules with them"
-            )
         start = extinction.start_of(problem, patient, process.net)
-        rows = jax.jit(_rows(process, model, given))
         tried = [_amounts(given) * np.asarray(factor, float) for factor in probes]
-        walk = _Walk.of(problem, process, rows, start, tried, cuts)
+        if flow.is_linear(process):
+            rows = _rows(process, model, given)
+        else:
+            extinction.check(problem)
+            process, rows = _along(process, model, given, start.count, tried)
+        walk = _Walk.of(problem, process, jax.jit(rows), start, tried, cuts)
     return _as_objective(walk.value, given)
 
 
@@ -140,21 +143,7 @@ def burden(problem: Problem, arm: int = 0, patient: int = 0, probes: Probes = PR
         process = _process(problem, given, patient)
         start = extinction.start_of(problem, patient, process.net)
         count = jnp.asarray(start.count)
-        sites = _Sites.of(process, model, given)
-        each = jnp.arange(len(np.asarray(process.start)))
-
-        def followed(amounts) -> Process:
-            """The same law with these amounts."""
-            site = sites.concentration(amounts)
-            if process.has_feedback:
-                parts = {"concentration": site, "speeds": None}
-            else:
-                found = jax.vmap(partial(sites.speeds, process))(site, jnp.asarray(sites.days))
-                parts = {"concentration": None, "speeds": found}
-            names = ("net", "model", "traits", "start", "duration", "kept", "immigration")
-            same = {name: getattr(process, name) for name in names}
-            return Process(**same, which=each, still_below=process.still_below, **parts)
-
+        followed = _followed(process, model, given)
         taken = jax.jit(lambda amounts: flow.course(followed(amounts), count).steps)
         tried = [taken(jnp.asarray(_amounts(given) * np.asarray(f, float))) for f in probes]
         most = int(np.ceil(MORE_STEPS * np.max([np.asarray(steps) for steps in tried]))) + 2
@@ -264,6 +253,55 @@ class _Sites(NamedTuple):
         return speeds(
             process.model, process.net, process.traits, site, jnp.asarray(self.weights), day
         )
+
+
+def _followed(
+    process: Process, model: Model, arm: Arm, pieces: int = 1
+) -> Callable[[Array], Process]:
+    """The same law as a function of the amounts, in equal pieces of its intervals."""
+    sites, cut = _Sites.of(process, model, arm), _cut(process, pieces)
+
+    def followed(amounts) -> Process:
+        site = sites.concentration(amounts)
+        if process.has_feedback:
+            return eqx.tree_at(lambda p: p.concentration, cut, site)
+        found = jax.vmap(partial(sites.speeds, process))(site, jnp.asarray(sites.days))
+        return eqx.tree_at(lambda p: p.speeds, cut, found)
+
+    return followed
+
+
+def _cut(process: Process, pieces: int) -> Process:
+    """The same law in equal pieces of its intervals, each of which has a row of its own."""
+    start, length = np.asarray(process.start), np.asarray(process.duration) / pieces
+    kept = np.ones((len(start) * pieces, process.net.num_types))
+    kept[::pieces] = np.asarray(process.kept)
+    begin = start[:, None] + length[:, None] * np.arange(pieces)
+    which = np.repeat(np.arange(len(start)), pieces)
+    parts = lambda p: (p.start, p.duration, p.kept, p.which)  # noqa: E731
+    values = begin.ravel(), np.repeat(length, pieces), kept, which
+    return eqx.tree_at(parts, process, jax.tree.map(jnp.asarray, values))
+
+
+def _along(process: Process, model: Model, arm: Arm, count: np.ndarray, tried: list[np.ndarray]):
+    """The law in pieces, and the rates of every piece along the mean course."""
+    own, length = jax.jit(_rows(process, model, arm)), np.asarray(process.duration)
+    turnover = max(float(np.max(own(jnp.asarray(x))[1] * length)) for x in tried)
+    pieces = min(extinction.PIECES, int(np.ceil(turnover / TURNOVER)))
+    followed, start = _followed(process, model, arm, pieces), jnp.asarray(count)
+
+    def rows(amounts, steps: int):
+        found = flow.held(followed(amounts), start, steps=steps)
+        law = jax.vmap(partial(backward.offspring, process.net))(found)
+        return law, jax.vmap(partial(backward.largest_rate, process.net))(found)
+
+    for steps in MEAN_STEPS:
+        made = jax.jit(partial(rows, steps=steps))
+        if all(np.isfinite(made(jnp.asarray(x))[1]).all() for x in tried):
+            return _cut(process, pieces), made
+    raise Refused(
+        "rates along the mean course change too fast for its fixed steps; make sync_hours smaller"
+    )
 
 
 def _rows(process: Process, model: Model, arm: Arm) -> Callable[..., tuple[Offspring, Array]]:
