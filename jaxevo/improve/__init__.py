@@ -173,7 +173,8 @@ def _report(
     chosen = OPTIMIZED if rounded is None else ROUNDED
     for arm in clones.problem.arms:
         arms[arm.name] |= limits[arm.name] | {"dose_intensity": searching.intensity(own, arm)}
-    against = report.against_best(arms, chosen, given(table.compare), clones)
+    chance = dict(zip(arms, clones.chance, strict=True))
+    against = report.against_best(arms, chosen, given(table.compare), chance)
     told_of = _recommended(own, chosen, final, against)
     relapse = clones.problem.relapse
     told: Report = {

@@ -128,11 +128,19 @@ def limits_of(study: Study, problem: Problem, low: dict[str, bool]) -> dict[str,
     return found
 
 
-def against_best(arms: dict[str, Any], chosen: str, others: list[str], judged: Verdict):
+def against_best(
+    arms: dict[str, Any], chosen: str, others: list[str], chance: dict[str, np.ndarray]
+) -> dict[str, Any]:
     """The schedule against the best arm within the same limits, by prediction where there is one.
 
     Without a prediction, such as of an arm that decides, it is worse if the interval of what was seen
     says so.
+
+    Args:
+        arms: rows of all of them.
+        chosen: what was found.
+        others: what it is compared with.
+        chance: of the tumors of every arm to count as a relapse.
     """
     inside = [name for name in others if arms[name]["is_within_limits"]]
     if not inside:
@@ -142,8 +150,8 @@ def against_best(arms: dict[str, Any], chosen: str, others: list[str], judged: V
         told = arms[name]["predicted_relapse_probability"]
         return arms[name]["observed_relapse_probability"] if told is None else told
 
-    best, names = min(inside, key=rank), [arm.name for arm in judged.problem.arms]
-    one, two = (trial.observed(judged.chance[names.index(name)]) for name in (best, chosen))
+    best = min(inside, key=rank)
+    one, two = (trial.observed(chance[name]) for name in (best, chosen))
     gain = trial.gap(one, two)
     row: dict[str, Any] = {"arm": best, "observed_gain": gain, "is_no_worse": gain["high"] >= 0}
     told = [arms[name]["predicted_relapse_probability"] for name in (best, chosen)]

@@ -81,7 +81,12 @@ detection_rate_per_day = 0.5
 molecular_weight_g_per_mol = 800
 kd_um = 0.05
 effect = { max_death_per_day = 2 }
-plasma = { clearance_l_per_h = 20, volume_l = 10, unbound_fraction = 0.5, peripheral = [{ volume_l = 100, clearance_l_per_h = 10 }] }
+
+[drugs.x.plasma]
+clearance_l_per_h = 20
+volume_l = 10
+unbound_fraction = 0.5
+peripheral = [{ volume_l = 100, clearance_l_per_h = 10 }]
 """
 
 LEVEL_ARMS = {
