@@ -248,11 +248,20 @@ class _Sites(NamedTuple):
 
         return cls(concentration, start[:, None] + length[:, None] * nodes, weights)
 
-    def speeds(self, process: Process, site, day) -> Speeds:
-        """Rates of every type at the concentrations of one interval."""
-        return speeds(
-            process.model, process.net, process.traits, site, jnp.asarray(self.weights), day
-        )
+    def all_speeds(self, process: Process, amounts) -> Speeds:
+        """Rates of every type in every interval.
+
+        Interval by interval, and again on the way back: else reverse mode would store what all stations of
+        all classes at all nodes have in between, which is nearly all of its memory.
+        """
+
+        @jax.checkpoint
+        def one(now) -> Speeds:
+            site, day = now
+            weights = jnp.asarray(self.weights)
+            return speeds(process.model, process.net, process.traits, site, weights, day)
+
+        return jax.lax.map(one, (self.concentration(amounts), jnp.asarray(self.days)))
 
 
 def _followed(
@@ -262,11 +271,9 @@ def _followed(
     sites, cut = _Sites.of(process, model, arm), _cut(process, pieces)
 
     def followed(amounts) -> Process:
-        site = sites.concentration(amounts)
         if process.has_feedback:
-            return eqx.tree_at(lambda p: p.concentration, cut, site)
-        found = jax.vmap(partial(sites.speeds, process))(site, jnp.asarray(sites.days))
-        return eqx.tree_at(lambda p: p.speeds, cut, found)
+            return eqx.tree_at(lambda p: p.concentration, cut, sites.concentration(amounts))
+        return eqx.tree_at(lambda p: p.speeds, cut, sites.all_speeds(process, amounts))
 
     return followed
 
@@ -285,9 +292,11 @@ def _cut(process: Process, pieces: int) -> Process:
 
 def _along(process: Process, model: Model, arm: Arm, count: np.ndarray, tried: list[np.ndarray]):
     """The law in pieces, and the rates of every piece along the mean course."""
-    own, length = jax.jit(_rows(process, model, arm)), np.asarray(process.duration)
-    turnover = max(float(np.max(own(jnp.asarray(x))[1] * length)) for x in tried)
-    pieces = min(extinction.PIECES, int(np.ceil(turnover / TURNOVER)))
+    pieces = extinction.PIECES
+    if not process.has_feedback:  # the rates of cells that are alone are the largest
+        own, length = jax.jit(_rows(process, model, arm)), np.asarray(process.duration)
+        turnover = max(float(np.max(own(jnp.asarray(x))[1] * length)) for x in tried)
+        pieces = min(pieces, int(np.ceil(turnover / TURNOVER)))
     followed, start = _followed(process, model, arm, pieces), jnp.asarray(count)
 
     def rows(amounts, steps: int):
@@ -308,13 +317,12 @@ def _rows(process: Process, model: Model, arm: Arm) -> Callable[..., tuple[Offsp
     """The offspring and the largest rate in every interval as functions of the amounts."""
     sites = _Sites.of(process, model, arm)
 
-    @jax.checkpoint  # one interval at a time: what the way back needs stays in the cache
-    def row(given):
-        found = sites.speeds(process, *given)
-        return backward.offspring(process.net, found), backward.largest_rate(process.net, found)
+    def rows(amounts):
+        found = sites.all_speeds(process, amounts)
+        law = jax.vmap(partial(backward.offspring, process.net))(found)
+        return law, jax.vmap(partial(backward.largest_rate, process.net))(found)
 
-    days = jnp.asarray(sites.days)
-    return lambda amounts: jax.lax.map(row, (sites.concentration(amounts), days))
+    return rows
 
 
 def _dosing(arm: Arm, edges: np.ndarray, molar_mass, bioavailability, surface) -> _Dosing:
