@@ -230,8 +230,8 @@ class _Sites(NamedTuple):
         nodes, weights = (np.full(1, 0.5), np.ones(1)) if is_constant else (NODES, WEIGHTS)
         pieces = length[:, None] * np.diff(np.concatenate([[0.0], NODES, [1.0]]))
         lengths, which = np.unique(np.round(length, courses.LENGTH_DIGITS), return_inverse=True)
+        steady = jnp.asarray(np.append(NODES, 1.0) * lengths[:, None]), jnp.asarray(which)
         is_steady = courses.is_steady(model.delivery, model.cellular.transport, lengths)
-        times = np.append(NODES, 1.0) * lengths[:, None]
 
         def concentration(amounts):
             inputs = dosing.inputs(amounts, num_intervals, num_drugs)
@@ -242,8 +242,7 @@ class _Sites(NamedTuple):
                 return jnp.repeat(site[:, None], len(nodes), axis=1)
             parts = model.plasma, model.delivery, model.cellular.transport
             if is_steady:
-                given = jnp.asarray(times), jnp.asarray(which)
-                return courses._steady_course(*parts, inputs, *given)[1]
+                return courses._steady_course(*parts, inputs, *steady)[1]
             return courses._course(*parts, inputs, jnp.asarray(pieces))[1]
 
         return cls(concentration, start[:, None] + length[:, None] * nodes, weights)
@@ -403,8 +402,8 @@ class _Walk(NamedTuple):
         if start.grown is None:
             return walk
         chance = jax.jit(walk._chance)  # once, or every call would compile
-        p = [np.asarray(chance(jnp.asarray(x)).p) for x in tried]
-        return walk._replace(growth_steps=detection.durations(start.grown, np.max(p, axis=0)))
+        p = np.max([np.asarray(chance(jnp.asarray(x)).p) for x in tried], axis=0)
+        return walk._replace(growth_steps=detection.durations(start.grown, p))
 
     def _chance(self, amounts) -> backward.Chance:
         law, _ = self.rows(amounts)
