@@ -35,6 +35,7 @@ NEAREST = 2  # multiples above and below, where there are more than `MOST_LEVELS
 MOST_LEVELS = 6
 MOST_GROUPS = 6000  # candidates of rule 4
 LEAST_GAIN = 1e-9  # relative
+TOTAL = 1 + 1e-12  # of a total, which is judged with the rest
 
 
 def rounded(
@@ -70,7 +71,7 @@ def rounded(
         )
     limits = tuple(limits)
     with jax.enable_x64(True):
-        judge = _judge(goal, pattern, limits)
+        judge, keeps = _judge(goal, pattern, limits), _keeps(pattern, limits)
         levels = [_levels(pattern, steps, k) for k in range(len(steps))]
         tried, seen = [], []
         for origin in _origins(found, others):
@@ -78,7 +79,7 @@ def rounded(
             if any(np.array_equal(near, other) for other in seen):
                 continue
             seen.append(near)
-            tried.append(_improved(judge, levels, near, exchanges, groups, should_stop))
+            tried.append(_improved(judge, keeps, levels, near, exchanges, groups, should_stop))
             if should_stop():
                 break
         now, _, taken = min(tried, key=lambda one: one[1])
@@ -100,14 +101,14 @@ def _nearest(levels, origin) -> np.ndarray:
     return np.array(near)
 
 
-def _improved(judge, levels, now, exchanges: int, groups: int, should_stop):
+def _improved(judge, keeps, levels, now, exchanges: int, groups: int, should_stop):
     """Rules 2 to 4: variables, value (infinite if infeasible), value after each move."""
     value, worst = (float(x[0]) for x in judge(now[None]))
     taken = [value]
     if worst > 0:
         return now, np.inf, taken
     for _ in range(exchanges):
-        better = None if should_stop() else _best_move(judge, levels, now, value, groups)
+        better = None if should_stop() else _best_move(judge, keeps, levels, now, value, groups)
         if better is None:
             break
         now, value = better
@@ -136,6 +137,18 @@ def _judge(goal, pattern: Pattern, limits):
         return np.where(np.isnan(values), np.inf, values), worst
 
     return judge
+
+
+def _keeps(pattern: Pattern, limits: tuple[Limit, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    """[candidate, variable] -> whether all totals hold, which costs nothing to see."""
+    shares = [limit.share for limit in limits if limit.share is not None]
+
+    def keeps(candidates: np.ndarray) -> np.ndarray:
+        amounts = pattern.weight[None] * candidates[:, pattern.variable]
+        rows = [amounts @ share.T for share in shares]
+        return np.all(np.concatenate([np.zeros((len(amounts), 1)), *rows], axis=1) <= TOTAL, axis=1)
+
+    return keeps
 
 
 def _levels(pattern: Pattern, steps: np.ndarray, k: int) -> np.ndarray:
@@ -172,11 +185,13 @@ def _made_feasible(judge, levels, now: np.ndarray) -> np.ndarray:
         now = tried[chosen]
 
 
-def _best_move(judge, levels, now: np.ndarray, value: float, groups: int):
+def _best_move(judge, keeps, levels, now: np.ndarray, value: float, groups: int):
     """The best feasible move of the first rule that has one that helps."""
     more = (partial(_groups, size=n, most=groups) for n in (2, 3, 4))
     for rule in (_singles, _exchanges, *more):
         candidates = rule(levels, now)
+        if len(candidates):
+            candidates = candidates[keeps(candidates)]
         if not len(candidates):
             continue
         values, worst = judge(candidates)
