@@ -63,16 +63,12 @@ def check_optimize(study: Draft) -> None:
         if name in (OPTIMIZED, ROUNDED):
             raise fault(f'is "{name}", the name of what is found', ("arms", i, "name"))
     _check_arms(study, table, names)
-    if table.over in OVER[1:] and study.patients.count == 1:
+    number = study.patients.count
+    if table.over in OVER[1:] and number == 1:
         raise fault(f'is "{table.over}", and there is one patient', (*at, "over"))
-    judged, number = table.verdict_patients, study.patients.count
-    if judged is not None and judged > number:
-        key = (*at, "verdict_patients")
-        raise expected(f"at most patients.count ({number})", judged, key)
-    if judged not in (None, number) and study.patients.values:
-        raise fault(
-            "chooses among patients whose values are given one by one", (*at, "verdict_patients")
-        )
+    if (table.verdict_patients or number) < number and study.patients.values:
+        at = (*at, "verdict_patients")
+        raise fault("chooses among patients whose values are given one by one", at)
 
 
 def _check_arms(study: Draft, table: Optimize, names: list[str]) -> None:
@@ -148,7 +144,8 @@ def resolve_optimize(study: Draft) -> None:
     if table.patients is None:
         table.patients = 1 if table.over == "patient" else min(study.patients.count, MOST_PATIENTS)
     table.compare = [arm.name for arm in study.arms] if table.compare is None else table.compare
-    table.verdict_patients = table.verdict_patients or study.patients.count
+    number = study.patients.count
+    table.verdict_patients = min(table.verdict_patients or number, number)
 
 
 def beside(study: Draft) -> Arm | None:
