@@ -15,7 +15,7 @@ RUN_READY := $(if $(HAS_GPU),$(VENV)/.with-cuda13,$(VENV)/.with-test)
 
 help:
 	@echo "make venv       set up $(VENV), nothing else"
-	@echo "make run        simulate configs/main.toml into a new folder under runs/"
+	@echo "make run        simulate configs/main.toml into a new folder under runs/, and search its schedule"
 	@echo "make test       the default test suite"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make test-x64   the fast tests again, with 64-bit JAX"
@@ -37,7 +37,9 @@ $(VENV)/.with-%: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 run: $(RUN_READY)
-	$(BIN)/jaxevo run configs/main.toml --out runs/main-$$(date +%Y%m%d-%H%M%S)
+	out=runs/main-$$(date +%Y%m%d-%H%M%S) && \
+	$(BIN)/jaxevo run configs/main.toml --out $$out && \
+	$(BIN)/jaxevo optimize configs/main.toml --out $$out/schedule
 
 test: $(VENV)/.with-test
 	$(PYTEST)

@@ -310,7 +310,7 @@ detection_rate_per_day = 0.5
 [screen]
 order = 1
 exposure_days = 2
-replicates = 3
+replicates = 4
 
 [screen.agents.tki]
 level_um = [0.1, 1.0]

@@ -30,7 +30,7 @@ CANCERS = (
 )  # fmt: skip
 
 # Tables whose numbers say how a study is computed and written down, not what it is about.
-TECHNICAL = {"study", "record", "trial", "relapse", "screen"}
+TECHNICAL = {"study", "record", "trial", "relapse", "screen", "optimize"}
 CHEMISTRY = "molecular_weight_g_per_mol"  # of the compound: no other source is needed
 
 
@@ -79,6 +79,7 @@ def small(path: Path, folder: Path, num_arms: int | None, **options: Any) -> Stu
     raw = tomllib.loads(path.read_text())
     raw["arms"] = raw["arms"][:num_arms]
     raw.get("trial", {}).pop("control", None)
+    raw.pop("optimize", None)
     if not any("transduced_share" in arm for arm in raw["arms"]):
         raw.get("host", {}).pop("transduced_pump", None)
     raw["study"]["replicates"] = 1

@@ -63,8 +63,12 @@ def check_optimize(study: Draft) -> None:
         if name in (OPTIMIZED, ROUNDED):
             raise fault(f'is "{name}", the name of what is found', ("arms", i, "name"))
     _check_arms(study, table, names)
-    if table.over in OVER[1:] and study.patients.count == 1:
+    number = study.patients.count
+    if table.over in OVER[1:] and number == 1:
         raise fault(f'is "{table.over}", and there is one patient', (*at, "over"))
+    if (table.verdict_patients or number) < number and study.patients.values:
+        at = (*at, "verdict_patients")
+        raise fault("chooses among patients whose values are given one by one", at)
 
 
 def _check_arms(study: Draft, table: Optimize, names: list[str]) -> None:
@@ -76,8 +80,8 @@ def _check_arms(study: Draft, table: Optimize, names: list[str]) -> None:
     if table.beside is not None:
         if table.beside not in names:
             raise unknown_name("an arm", table.beside, names, (*at, "beside"))
-        if study.arms[names.index(table.beside)].decides:
-            raise fault("decides at visits; expected an arm with a fixed plan", (*at, "beside"))
+        if study.arms[names.index(table.beside)].policy is not None:
+            raise fault("chooses at visits; expected an arm with a plan", (*at, "beside"))
     least = table.min_neutrophils_per_l_1e9
     if least is not None:
         key = (*at, "min_neutrophils_per_l_1e9")
@@ -140,6 +144,8 @@ def resolve_optimize(study: Draft) -> None:
     if table.patients is None:
         table.patients = 1 if table.over == "patient" else min(study.patients.count, MOST_PATIENTS)
     table.compare = [arm.name for arm in study.arms] if table.compare is None else table.compare
+    number = study.patients.count
+    table.verdict_patients = min(table.verdict_patients or number, number)
 
 
 def beside(study: Draft) -> Arm | None:

@@ -99,9 +99,11 @@ class Optimize(Table):
     patients: Annotated[int, BeforeValidator(Integer(1, 10_000))] | None = None  # resolved
     beside: Text | None = None
     min_neutrophils_per_l_1e9: Neutrophils | None = None
+    max_together: Annotated[float, BeforeValidator(Number(above=0.0))] | None = None
     random_starts: Annotated[int, BeforeValidator(Integer(0, 1000))] = 4
     compare: list[Text] | None = None  # resolved: all arms
     tumors: Annotated[int, BeforeValidator(Integer(1, 10_000_000))] = 1000
+    verdict_patients: Annotated[int, BeforeValidator(Integer(1, 100_000))] | None = None  # resolved
     cells_tumors: Annotated[int, BeforeValidator(Integer(1, 1_000_000))] | None = None
     robust_cv: Annotated[float, BeforeValidator(Number(above=0.0, at_most=2.0))] = 0.3
     robust_patients: Annotated[int, BeforeValidator(Integer(0, 10_000))] = 50

@@ -65,15 +65,20 @@ def course(
         return Course(np.zeros((*shape, 0)), np.zeros((*shape, num_sites, 0)))
     length = np.diff(inputs.edges)
     lengths, which = np.unique(np.round(length, LENGTH_DIGITS), return_inverse=True)
-    is_inhibited = np.any(np.isfinite(pumps.inhibition_ki)) and np.any(sites.barrier_pump > 0)
     with jax.enable_x64(True):
-        if not is_inhibited and len(lengths) <= MAX_LENGTHS:
+        if is_steady(sites, pumps, lengths):
             times = np.concatenate([nodes, [1.0]]) * _filled(lengths)[:, None]
             blood, site = _steady_course(plasma, sites, pumps, inputs[1:], times, which)
         else:
             steps = np.diff(np.concatenate([[0.0], nodes, [1.0]]))
             blood, site = _course(plasma, sites, pumps, inputs[1:], length[:, None] * steps)
         return Course(np.asarray(blood), np.asarray(site))
+
+
+def is_steady(sites: DeliveryParams, pumps: TransportParams, lengths: np.ndarray) -> bool:
+    """Whether no barrier changes, and intervals have so few lengths that each has its propagator."""
+    is_inhibited = np.any(np.isfinite(pumps.inhibition_ki)) and np.any(sites.barrier_pump > 0)
+    return not is_inhibited and len(lengths) <= MAX_LENGTHS
 
 
 def _filled(lengths: np.ndarray) -> np.ndarray:

@@ -229,6 +229,9 @@ class _Sites(NamedTuple):
         is_constant = is_direct and model.custom is None  # a custom law may read the day
         nodes, weights = (np.full(1, 0.5), np.ones(1)) if is_constant else (NODES, WEIGHTS)
         pieces = length[:, None] * np.diff(np.concatenate([[0.0], NODES, [1.0]]))
+        lengths, which = np.unique(np.round(length, courses.LENGTH_DIGITS), return_inverse=True)
+        steady = jnp.asarray(np.append(NODES, 1.0) * lengths[:, None]), jnp.asarray(which)
+        is_steady = courses.is_steady(model.delivery, model.cellular.transport, lengths)
 
         def concentration(amounts):
             inputs = dosing.inputs(amounts, num_intervals, num_drugs)
@@ -238,6 +241,8 @@ class _Sites(NamedTuple):
                 site = jax.vmap(partial(_at_once, model))(inputs[-1])
                 return jnp.repeat(site[:, None], len(nodes), axis=1)
             parts = model.plasma, model.delivery, model.cellular.transport
+            if is_steady:
+                return courses._steady_course(*parts, inputs, *steady)[1]
             return courses._course(*parts, inputs, jnp.asarray(pieces))[1]
 
         return cls(concentration, start[:, None] + length[:, None] * nodes, weights)
@@ -396,8 +401,9 @@ class _Walk(NamedTuple):
         walk = cls(kind, rows, steps, np.zeros(0), last, np.asarray(process.immigration), start)
         if start.grown is None:
             return walk
-        p = [np.asarray(jax.jit(walk._chance)(jnp.asarray(x)).p) for x in tried]
-        return walk._replace(growth_steps=detection.durations(start.grown, np.max(p, axis=0)))
+        chance = jax.jit(walk._chance)  # once, or every call would compile
+        p = np.max([np.asarray(chance(jnp.asarray(x)).p) for x in tried], axis=0)
+        return walk._replace(growth_steps=detection.durations(start.grown, p))
 
     def _chance(self, amounts) -> backward.Chance:
         law, _ = self.rows(amounts)

@@ -88,7 +88,7 @@ def run_optimize(
         if front and not heard:
             judged["front"] = _front(own, found, front, options, show)
         if not heard:
-            result.report = _report(own, found, rounded, judged)
+            result.report = _report(own, found, rounded, judged, options)
             result.pictures = _write_all(result, own, found, rounded, judged, devices)
             (out / SAVED).unlink(missing_ok=True)
         result.interrupted = heard[0] if heard else None
@@ -161,28 +161,32 @@ def _front(own: Task, found: Found, number: int, options: Report, show: Show) ->
 # --- telling ---------------------------------------------------------------------------------------
 
 
-def _report(own: Task, found: Found, rounded: Found | None, judged: Report) -> Report:
+def _report(
+    own: Task, found: Found, rounded: Found | None, judged: Report, options: Report
+) -> Report:
     study, table, clones = own.study, given(own.study.optimize), judged["clones"]
     whole = report.of_trial(clones)
     arms = report.of_arms(clones, whole)
-    limits = report.limits_of(study, clones.problem, searching.too_low(own, clones.problem))
+    low = searching.too_low(own, clones.problem, options)
+    limits = report.limits_of(study, clones.problem, low)
     final = found if rounded is None else rounded
     chosen = OPTIMIZED if rounded is None else ROUNDED
     for arm in clones.problem.arms:
         arms[arm.name] |= limits[arm.name] | {"dose_intensity": searching.intensity(own, arm)}
+    chance = dict(zip(arms, clones.chance, strict=True))
+    against = report.against_best(arms, chosen, given(table.compare), chance)
+    told_of = _recommended(own, chosen, final, against)
     relapse = clones.problem.relapse
     told: Report = {
         "title": study.study.title,
         "seed": study.study.seed,
         "verdict_seed": unseen_seed(study),
         "relapse": {"kind": relapse.kind, "horizon_days": study.study.horizon_days},
-        "feasible": final.is_feasible,
-        "recommended": chosen,
-        "schedule": schedules.arm_table(study, chosen, final.variables),
-        "schedule_amounts": report.of_schedule(study, final.variables),
+        "feasible": final.is_feasible or told_of["recommended"] != chosen,
+        **told_of,
         "search": report.of_search(study, found),
         "arms": arms,
-        "against_best": report.against_best(arms, chosen, given(table.compare), clones),
+        "against_best": against,
         "trial": whole,
     }
     if rounded is not None:
@@ -198,6 +202,21 @@ def _report(own: Task, found: Found, rounded: Found | None, judged: Report) -> R
     if "front" in judged:
         told["front"] = _told_front(own, judged["front"])
     return told
+
+
+def _recommended(own: Task, chosen: str, final: Found, against: Report) -> Report:
+    """What was found, unless an arm of the study is better or nothing was found within the limits."""
+    study, best = own.study, against["arm"]
+    if best is None or (against["is_no_worse"] and final.is_feasible):
+        table = schedules.arm_table(study, chosen, final.variables)
+        return {
+            "recommended": chosen, "schedule": table,
+            "schedule_amounts": report.of_schedule(study, final.variables),
+        }  # fmt: skip
+    arm = next(arm for arm in own.arms if arm.name == best)
+    table = next(arm for arm in study.resolved()["arms"] if arm["name"] == best)
+    amounts = [] if arm.decides else report.of_schedule(study, schedules.usage(study, arm))
+    return {"recommended": best, "schedule": table, "schedule_amounts": amounts}
 
 
 def _brief(judged: Verdict) -> Report:

@@ -9,7 +9,7 @@ from jaxevo import trial
 from jaxevo.config import Study
 from jaxevo.config.decisions import variables
 from jaxevo.engines.base import Problem
-from jaxevo.improve.schedules import beyond
+from jaxevo.improve.schedules import beyond, forms
 from jaxevo.improve.verdict import Verdict
 from jaxevo.optimize import Found
 
@@ -29,6 +29,7 @@ OF_RELAPSE = (
     "observed_low",
     "observed_high",
 )
+AS_GOOD = 1e-6  # relative: two integrations of one law differ by less
 OF_ARM = ("response", "progression", "relapse", "cure", "toxicity", "dose")
 
 
@@ -114,21 +115,33 @@ def limits_of(study: Study, problem: Problem, low: dict[str, bool]) -> dict[str,
 
     Args:
         study: with [optimize].
-        problem: whose arms are asked about.
-        low: whether neutrophils fall below their limit, by arm; a missing arm is not known.
+        problem: whose arms are asked about; of one that decides, every line and its whole plan.
+        low: whether neutrophils fall below their limit, by arm.
     """
     found = {}
     for arm in problem.arms:
-        broken = [] if arm.decides else beyond(study, arm)
+        broken = [limit for form in forms(arm) for limit in beyond(study, form)]
         if low.get(arm.name):
             broken.append("neutrophils")
-        is_known = not arm.decides
-        found[arm.name] = {"is_within_limits": not broken if is_known else None, "beyond": broken}
+        broken = list(dict.fromkeys(broken))
+        found[arm.name] = {"is_within_limits": not broken, "beyond": broken}
     return found
 
 
-def against_best(arms: dict[str, Any], chosen: str, others: list[str], judged: Verdict):
-    """The schedule against the best arm within the same limits, by prediction where there is one."""
+def against_best(
+    arms: dict[str, Any], chosen: str, others: list[str], chance: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The schedule against the best arm within the same limits, by prediction where there is one.
+
+    Without a prediction, such as of an arm that decides, it is worse if the interval of what was seen
+    says so.
+
+    Args:
+        arms: rows of all of them.
+        chosen: what was found.
+        others: what it is compared with.
+        chance: of the tumors of every arm to count as a relapse.
+    """
     inside = [name for name in others if arms[name]["is_within_limits"]]
     if not inside:
         return {"arm": None, "note": "no arm keeps the limits"}
@@ -137,13 +150,15 @@ def against_best(arms: dict[str, Any], chosen: str, others: list[str], judged: V
         told = arms[name]["predicted_relapse_probability"]
         return arms[name]["observed_relapse_probability"] if told is None else told
 
-    best, names = min(inside, key=rank), [arm.name for arm in judged.problem.arms]
-    one, two = (trial.observed(judged.chance[names.index(name)]) for name in (best, chosen))
-    row: dict[str, Any] = {"arm": best, "observed_gain": trial.gap(one, two)}
+    best = min(inside, key=rank)
+    one, two = (trial.observed(chance[name]) for name in (best, chosen))
+    gain = trial.gap(one, two)
+    row: dict[str, Any] = {"arm": best, "observed_gain": gain, "is_no_worse": gain["high"] >= 0}
     told = [arms[name]["predicted_relapse_probability"] for name in (best, chosen)]
     if None not in told:
         row["predicted_gain"] = told[0] - told[1]
-        row["is_no_worse"] = told[1] <= told[0] * (1 + 1e-9)
+        row["is_no_worse"] = told[1] <= told[0] * (1 + AS_GOOD)
+    row["is_better"] = row["is_no_worse"] and gain["low"] > 0
     return row
 
 

@@ -16,6 +16,7 @@ from jaxevo.optimize import Limit, Pattern, total
 NEARLY_NONE = 1e-6  # of the largest amount; less is not given
 BESIDE = ("radiation", "surgery", "transduced_share")
 NEAR = 1e-9  # relative; so close to its limit is within it
+TOGETHER = "all drugs together"
 
 
 class Decisions(NamedTuple):
@@ -41,7 +42,7 @@ def decisions(study: Study, problem: Problem) -> Decisions:
     kept, fixed, template = beside(study), [], Arm(OPTIMIZED, ())
     if kept is not None:
         arm = next(arm for arm in problem.arms if arm.name == kept.name)
-        template = arm._replace(name=OPTIMIZED)
+        template = arm._replace(name=OPTIMIZED, safety=None)
         chosen = {axes.drugs[name] for name in table.drugs}
         more = [x for x in arm.doses if x.drug not in chosen]
         held = [x for x in arm.levels if x.drug not in chosen]
@@ -82,6 +83,20 @@ def _totals(study: Study, pattern: Pattern):
         if choice.max_total_mg is not None:
             weight = mine.astype(float)[None]
             yield total(f"{name} in all", weight, np.array([choice.max_total_mg]))
+    if (most := given(study.optimize).max_together) is not None:
+        number = np.maximum(np.bincount(pattern.variable), 1)
+        share = 1 / (pattern.high * number)[pattern.variable]
+        rows = np.array([share * np.isin(pattern.variable, group) for group in _at_once(study)])
+        yield total(TOGETHER, rows, np.full(len(rows), most))
+
+
+def _at_once(study: Study) -> list[list[int]]:
+    """Decisions whose cycles overlap: those that hold on the day on which any of them begins."""
+    own, choices = variables(study), given(study.optimize).drugs
+    ends = [min(v.last, v.first + choices[v.drug].cycle_days) for v in own]
+    days = sorted({v.first for v in own})
+    spans = [(v.first - NEAR, end - NEAR) for v, end in zip(own, ends, strict=True)]
+    return [[k for k, (first, end) in enumerate(spans) if first <= day < end] for day in days]
 
 
 # --- from amounts to an arm ------------------------------------------------------------------------
@@ -106,9 +121,11 @@ def arm_table(study: Study, name: str, amounts: Float[np.ndarray, " variable"]) 
 
 
 def with_arms(study: Study, tables: list[dict[str, Any]]) -> Study:
-    """The study with arms before its own, of which those stay that are to be compared."""
-    whole = study.resolved()
-    compared = given(study.optimize).compare or []
+    """The study with arms before its own, of which those stay that are to be compared; for its verdict."""
+    whole, table = study.resolved(), given(study.optimize)
+    compared = table.compare or []
+    if table.verdict_patients != study.patients.count:
+        whole["patients"]["count"] = table.verdict_patients
     kept = [arm for arm in whole["arms"] if arm["name"] in compared]
     del whole["optimize"]
     whole["arms"] = tables + kept
@@ -118,6 +135,18 @@ def with_arms(study: Study, tables: list[dict[str, Any]]) -> Study:
 
 
 # --- other arms in terms of the decisions ----------------------------------------------------------
+
+
+def forms(arm: Arm) -> list[Arm]:
+    """What an arm can come to: its plan, or each of the lines that a policy may choose, throughout.
+
+    A rule of safety only ever takes away.
+    """
+    plan = arm._replace(policy=None, safety=None, lines=())
+    return [
+        plan._replace(doses=plan.doses + line.doses, levels=plan.levels + line.levels)
+        for line in arm.lines
+    ] or [plan]
 
 
 def usage(study: Study, arm: Arm) -> Float[np.ndarray, " variable"]:
@@ -145,7 +174,7 @@ def _given_mg(study: Study, arm: Arm, drug: int, first: float, last: float) -> f
 
 
 def beyond(study: Study, arm: Arm) -> list[str]:
-    """Which limits on doses an arm without decisions breaks, in words; neutrophils are seen elsewhere."""
+    """Which limits on doses the plan of an arm breaks, in words; neutrophils are seen elsewhere."""
     axes, found = axes_of(study), []
     surface = (study.host.body_surface_m2 if study.host is not None else None) or 1.0
     for name, choice in given(study.optimize).drugs.items():
@@ -161,4 +190,10 @@ def beyond(study: Study, arm: Arm) -> list[str]:
         everything = _given_mg(study, arm, drug, -1.0, np.inf)
         if everything > (choice.max_total_mg or np.inf) * (1 + NEAR):
             found.append(f"{name} in all")
+    most = given(study.optimize).max_together
+    if most is not None:
+        own, choices = variables(study), given(study.optimize).drugs
+        share = usage(study, arm) / np.array([choices[v.drug].most for v in own])
+        if max((share[group].sum() for group in _at_once(study)), default=0.0) > most * (1 + NEAR):
+            found.append(TOGETHER)
     return found

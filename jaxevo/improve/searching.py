@@ -11,7 +11,7 @@ from jaxtyping import Float
 from jaxevo.config import Study
 from jaxevo.config.build_care import given
 from jaxevo.engines.base import Arm, Problem
-from jaxevo.improve.schedules import Decisions, decisions, usage
+from jaxevo.improve.schedules import Decisions, decisions, forms, usage
 from jaxevo.optimize import (
     Found,
     Goal,
@@ -25,9 +25,11 @@ from jaxevo.optimize import (
     with_amounts,
 )
 from jaxevo.optimize import rounded as existing
+from jaxevo.run import simulate_as
 
 KINDS = {"relapse": "relapse", "relapse_free_days": "free_days", "burden": "burden"}
 TINY = 1e-12
+MOST_GROUPS = 400  # schedules in a step of the exchange search that changes several amounts at once
 CLOSE = 1e-3  # relative: two integrations of one course differ by less
 
 
@@ -36,6 +38,7 @@ class Task(NamedTuple):
 
     study: Study
     problem: Problem  # of the patients of the search, with the arm whose amounts are sought
+    arms: tuple[Arm, ...]  # of the study, for the same patients
     decided: Decisions
     goal: Goal
     limits: tuple[Limit, ...]
@@ -49,19 +52,21 @@ def task(study: Study) -> Task:
     """
     problem = _of_patients(study)._replace(stop_at_cells=None)
     decided = decisions(study, problem)
-    problem, table = problem._replace(arms=(decided.arm,)), given(study.optimize)
+    arms, table = problem.arms, given(study.optimize)
+    problem = problem._replace(arms=(decided.arm,))
     share = 1.0 if table.worst_share is None else table.worst_share
     aim = goal(KINDS[table.objective], problem, decided.arm, share=share)
     least, limits = table.min_neutrophils_per_l_1e9, decided.limits
     if least is not None:
         patients = range(len(problem.models))
         limits += tuple(neutrophils(problem, decided.arm, least, p) for p in patients)
-    return Task(study, problem, decided, aim, limits)
+    return Task(study, problem, arms, decided, aim, limits)
 
 
 def _of_patients(study: Study) -> Problem:
     """The study with the patients of its search."""
     table, whole = given(study.optimize), study.resolved()
+    del whole["optimize"]
     if table.over == "patient":
         del whole["patients"]
     elif not study.patients.values:
@@ -94,10 +99,10 @@ def _searched(own: Task, limits: tuple[Limit, ...], begin: np.ndarray, **options
 
 
 def starts(own: Task) -> Float[np.ndarray, "start variable"]:
-    """Variables of every arm that is compared and plans its doses, and of every drug alone."""
+    """Variables of every arm that is compared, or of each of its lines, and of every drug alone."""
     table, pattern, num = given(own.study.optimize), own.decided.pattern, own.decided.num_free
-    arms = [arm for arm in own.study.problem().arms if arm.name in given(table.compare)]
-    rows = [usage(own.study, arm) for arm in arms if not arm.decides]
+    arms = [arm for arm in own.arms if arm.name in given(table.compare)]
+    rows = [usage(own.study, form) for arm in arms for form in forms(arm)]
     fixed = np.tile(pattern.low[num:], (len(rows), 1))
     planned = np.concatenate([np.reshape(rows, (len(rows), num)), fixed], axis=1)
     return np.unique(np.concatenate([planned, single_drugs(pattern)]), axis=0)
@@ -109,7 +114,8 @@ def rounded(own: Task, before: Found, should_stop: Callable[[], bool]) -> Found 
     if not steps.any():
         return None
     aim, pattern = own.goal, own.decided.pattern
-    return existing(aim, pattern, own.limits, before, steps, should_stop=should_stop)
+    options: dict[str, Any] = {"groups": MOST_GROUPS, "should_stop": should_stop}
+    return existing(aim, pattern, own.limits, before, steps, **options)
 
 
 def front(own: Task, best: Found, number: int) -> Iterator[tuple[str, Found]]:
@@ -158,17 +164,24 @@ def intensity(own: Task, arm: Arm) -> float | None:
     return float(np.mean(usage(own.study, arm) / most))
 
 
-def too_low(own: Task, problem: Problem) -> dict[str, bool]:
-    """Whether neutrophils of a patient of the search fall below the limit, by arm that is planned."""
+def too_low(own: Task, problem: Problem, options: dict[str, Any]) -> dict[str, bool]:
+    """Whether neutrophils of a patient of the search fall below the limit, by arm.
+
+    An arm that decides is followed in one tumor of each patient.
+    """
     least, patients = given(own.study.optimize).min_neutrophils_per_l_1e9, own.problem
     if least is None:
         return {}
-    each = range(len(patients.models))
-    return {
-        arm.name: min(lowest_neutrophils(patients, arm, p) for p in each) < least * (1 - CLOSE)
-        for arm in problem.arms
-        if not arm.decides
-    }
+    of_patients, each = {arm.name: arm for arm in own.arms}, range(len(patients.models))
+
+    def lowest(arm: Arm) -> float:
+        if not arm.decides:
+            return min(lowest_neutrophils(patients, arm, p) for p in each)
+        single = patients._replace(arms=(of_patients[arm.name],), replicates=1)
+        root = simulate_as(single, "clones", None, options)[""]
+        return float(np.nanmin(root["lowest_neutrophils"].data))
+
+    return {arm.name: lowest(arm) < least * (1 - CLOSE) for arm in problem.arms}
 
 
 def lowest_neutrophils(problem: Problem, arm: Arm, patient: int) -> float:

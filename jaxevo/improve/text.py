@@ -19,7 +19,12 @@ def tell(report: dict[str, Any]) -> str:
         slack = limit["least_slack"]
         told = "no bound" if slack is None else f"least slack {slack:.2%} of the bound"
         lines.append(f"  limit on {name}: {told}, largest multiplier {_largest(limit):.3g}")
-    lines += ["", report["recommended"], *_schedule(report["schedule_amounts"]), ""]
+    lines += [
+        "",
+        f"recommended: {report['recommended']}",
+        *_schedule(report["schedule_amounts"]),
+        "",
+    ]
     lines += _table(report["arms"], "relapse by the horizon, in tumors that the search never saw")
     lines += ["", _best(report)]
     for name, what in (("cells", "cell by cell"), ("robust", "patients whose numbers are off")):
@@ -83,6 +88,8 @@ def _best(report: dict[str, Any]) -> str:
     gain = found["observed_gain"]
     interval = f"{gain['value']:.4g} ({gain['low']:.4g} to {gain['high']:.4g})"
     best = f"the best arm within the limits, {found['arm']}"
+    if not found["is_no_worse"]:
+        return f"no better than {best}, which is recommended: lower relapse by {interval}"
     if gain["low"] <= 0 <= gain["high"]:
         return f"no better than {best}, as far as these tumors tell: lower relapse by {interval}"
     word = "lower" if gain["value"] > 0 else "HIGHER"

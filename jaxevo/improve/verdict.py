@@ -16,7 +16,7 @@ from jaxevo import trial
 from jaxevo.config import Study
 from jaxevo.config.sentences import dotted
 from jaxevo.engines import extinction
-from jaxevo.engines.base import Arm, Problem, Refused, Trajectory, Visits
+from jaxevo.engines.base import Problem, Refused, Trajectory, Visits
 from jaxevo.outcomes import Recist
 from jaxevo.run import simulate_as
 from jaxevo.trial import Followed, TrialPlan
@@ -141,23 +141,25 @@ def _predicted(
     """Probability of relapse by the horizon of every arm and patient."""
     found, notes = np.full((len(problem.arms), num), np.nan), {}
     bare = problem._replace(record=problem.record._replace(every=problem.horizon, snapshot_days=()))
-    for a, arm in enumerate(problem.arms):
-        own = _own_patients(bare, arm, a, num, pairing)
-        show("extinction", a / len(problem.arms))
+    each = list(range(len(problem.arms)))
+    groups = [[a] for a in each]
+    if num == 1 or pairing == "paired":  # arms of the same patients in one batch
+        decides = [a for a in each if problem.arms[a].decides]
+        groups = [[a] for a in decides] + [[a for a in each if a not in decides]]
+    for done, group in enumerate(groups):
+        show("extinction", done / len(groups))
+        own = bare._replace(arms=tuple(problem.arms[a] for a in group))
+        if num > 1 and pairing == "independent":
+            own = own._replace(patients=bare.patients[group[0] * num : (group[0] + 1) * num])
+        if not group or should_stop():
+            continue
         try:
             root = extinction.simulate(own, should_stop=should_stop)[""]
         except Refused as refusal:
-            notes[arm.name] = str(refusal)
+            notes |= dict.fromkeys((arm.name for arm in own.arms), str(refusal))
             continue
-        found[a] = root["relapse_probability"].data[0, :, -1]
+        found[group] = root["relapse_probability"].data[:, :, -1]
     return found, notes
-
-
-def _own_patients(problem: Problem, arm: Arm, a: int, num: int, pairing: str) -> Problem:
-    own = problem._replace(arms=(arm,))
-    if num == 1 or pairing == "paired":
-        return own
-    return own._replace(patients=problem.patients[a * num : (a + 1) * num])
 
 
 # --- patients whose numbers are off ----------------------------------------------------------------

@@ -9,7 +9,7 @@ The rules, in this order:
     3  exchanges: one variable down by one step and another up by one, of any drug, or the two trade
        their amounts
     4  if none helps: all multiples of every pair, then triple, then four of the variables, as long as
-       those are `MOST_GROUPS` candidates or fewer
+       those are `groups` candidates or fewer
 
 The best feasible move is made, and the rules begin again at 2, until no move lowers the goal. So the
 result is a feasible optimum under these moves. The rules are applied to what the other starts came to
@@ -30,11 +30,12 @@ from jaxevo.optimize.limits import Limit, joined, rows_of
 from jaxevo.optimize.pattern import Pattern
 from jaxevo.optimize.state import Found
 
-AT_ONCE = 64  # candidates in one batch
+AT_ONCE = 32  # candidates in one batch
 NEAREST = 2  # multiples above and below, where there are more than `MOST_LEVELS`
 MOST_LEVELS = 6
 MOST_GROUPS = 6000  # candidates of rule 4
 LEAST_GAIN = 1e-9  # relative
+TOTAL = 1 + 1e-12  # of a total, which is judged with the rest
 
 
 def rounded(
@@ -46,6 +47,7 @@ def rounded(
     *,
     others: int = 3,
     exchanges: int = 200,
+    groups: int = MOST_GROUPS,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Found:
     """The best schedule of existing doses near the one that was found.
@@ -56,6 +58,7 @@ def rounded(
         steps: [variable] of which a dose is a multiple, mg or uM; 0 for any dose.
         others: starts of the search, beside the best, from whose results the rules begin as well.
         exchanges: moves at most.
+        groups: candidates of rule 4 at most.
         should_stop: asked between moves.
 
     Raises:
@@ -68,11 +71,15 @@ def rounded(
         )
     limits = tuple(limits)
     with jax.enable_x64(True):
-        judge = _judge(goal, pattern, limits)
+        judge, keeps = _judge(goal, pattern, limits), _keeps(pattern, limits)
         levels = [_levels(pattern, steps, k) for k in range(len(steps))]
-        tried = []
+        tried, seen = [], []
         for origin in _origins(found, others):
-            tried.append(_improved(judge, levels, origin, exchanges, should_stop))
+            near = _made_feasible(judge, levels, _nearest(levels, origin))
+            if any(np.array_equal(near, other) for other in seen):
+                continue
+            seen.append(near)
+            tried.append(_improved(judge, keeps, levels, near, exchanges, groups, should_stop))
             if should_stop():
                 break
         now, _, taken = min(tried, key=lambda one: one[1])
@@ -87,17 +94,21 @@ def _origins(found: Found, others: int) -> list[np.ndarray]:
     return [found.variables, *more]
 
 
-def _improved(judge, levels, origin, exchanges: int, should_stop):
-    """The rules from one origin: variables, value (infinite if infeasible), value after each move."""
+def _nearest(levels, origin) -> np.ndarray:
+    """Multiples next to an origin."""
     near = [of[np.argmin(np.abs(of - x))] if len(of) else x
             for of, x in zip(levels, origin, strict=True)]  # fmt: skip
-    now = _made_feasible(judge, levels, np.array(near))
+    return np.array(near)
+
+
+def _improved(judge, keeps, levels, now, exchanges: int, groups: int, should_stop):
+    """Rules 2 to 4: variables, value (infinite if infeasible), value after each move."""
     value, worst = (float(x[0]) for x in judge(now[None]))
     taken = [value]
     if worst > 0:
         return now, np.inf, taken
     for _ in range(exchanges):
-        better = None if should_stop() else _best_move(judge, levels, now, value)
+        better = None if should_stop() else _best_move(judge, keeps, levels, now, value, groups)
         if better is None:
             break
         now, value = better
@@ -107,23 +118,37 @@ def _improved(judge, levels, origin, exchanges: int, should_stop):
 
 def _judge(goal, pattern: Pattern, limits):
     """[candidate, variable] -> goal and worst row of every candidate; NaN is never better."""
-    both = jax.jit(lambda x: jax.lax.map(one, x, batch_size=AT_ONCE))
 
-    def one(variables):
+    @jax.jit
+    @jax.vmap
+    def both(variables):
         amounts = pattern.amounts(variables)
         worst = jnp.max(joined(limits)(amounts), initial=-jnp.inf)
         return goal.value(amounts), worst
 
     def judge(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         number = len(candidates)
-        size = 1
-        while size < number:
-            size *= 4
-        filled = np.concatenate([candidates, np.repeat(candidates[:1], size - number, axis=0)])
-        values, worst = map(np.asarray, both(jnp.asarray(filled)))
-        return np.where(np.isnan(values), np.inf, values)[:number], worst[:number]
+        size = 1 if number == 1 else AT_ONCE
+        more = np.repeat(candidates[:1], -number % size, axis=0)
+        parts = np.concatenate([candidates, more]).reshape(-1, size, candidates.shape[1])
+        found = [both(jnp.asarray(part)) for part in parts]
+        values, worst = (np.concatenate([np.asarray(x) for x in row])[:number]
+                         for row in zip(*found, strict=True))  # fmt: skip
+        return np.where(np.isnan(values), np.inf, values), worst
 
     return judge
+
+
+def _keeps(pattern: Pattern, limits: tuple[Limit, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    """[candidate, variable] -> whether all totals hold, which costs nothing to see."""
+    shares = [limit.share for limit in limits if limit.share is not None]
+
+    def keeps(candidates: np.ndarray) -> np.ndarray:
+        amounts = pattern.weight[None] * candidates[:, pattern.variable]
+        rows = [amounts @ share.T for share in shares]
+        return np.all(np.concatenate([np.zeros((len(amounts), 1)), *rows], axis=1) <= TOTAL, axis=1)
+
+    return keeps
 
 
 def _levels(pattern: Pattern, steps: np.ndarray, k: int) -> np.ndarray:
@@ -160,10 +185,13 @@ def _made_feasible(judge, levels, now: np.ndarray) -> np.ndarray:
         now = tried[chosen]
 
 
-def _best_move(judge, levels, now: np.ndarray, value: float):
+def _best_move(judge, keeps, levels, now: np.ndarray, value: float, groups: int):
     """The best feasible move of the first rule that has one that helps."""
-    for rule in (_singles, _exchanges, *(partial(_groups, size=n) for n in (2, 3, 4))):
+    more = (partial(_groups, size=n, most=groups) for n in (2, 3, 4))
+    for rule in (_singles, _exchanges, *more):
         candidates = rule(levels, now)
+        if len(candidates):
+            candidates = candidates[keeps(candidates)]
         if not len(candidates):
             continue
         values, worst = judge(candidates)
@@ -214,11 +242,11 @@ def _has(of: np.ndarray, x: float) -> bool:
     return bool(np.any(np.abs(of - x) < 1e-12))
 
 
-def _groups(levels, now, size: int) -> np.ndarray:
+def _groups(levels, now, size: int, most: int) -> np.ndarray:
     """All multiples of every group of `size` variables, if those are few enough."""
-    few = math.comb(len(levels), size) <= MOST_GROUPS
+    few = math.comb(len(levels), size) <= most
     groups = list(itertools.combinations(range(len(levels)), size)) if few else []
-    if sum(math.prod(len(levels[k]) for k in g) for g in groups) > MOST_GROUPS:
+    if sum(math.prod(len(levels[k]) for k in g) for g in groups) > most:
         return np.zeros((0, len(now)))
     found = []
     for group in groups:

@@ -112,6 +112,57 @@ def test_what_is_resolved_resolves_to_itself(oral, tmp_path):
     assert study_of(tmp_path, oral.to_toml()) == oral
 
 
+def test_drugs_in_overlapping_cycles_are_borne_together(tmp_path):
+    """Shares of the largest amounts on each day on which a cycle begins: 0, 14, 21 and 28."""
+    text = ORAL.replace("[optimize]\n", "[optimize]\nmax_together = 1\n")
+    study = study_of(tmp_path, text)
+    found = schedules.decisions(study, study.problem())
+    rows = {limit.name: limit for limit in found.limits}
+    amounts = np.array([160.0, 0.0, 80.0, 50.0, 100.0])[
+        found.pattern.variable[found.pattern.variable < 5]
+    ]
+    entries = np.concatenate([amounts, [0.3]])
+    assert np.asarray(rows["all drugs together"].value(entries)) == pytest.approx(
+        [1 + 0.5 - 1, 0 + 0.5 - 1, 0 + 1 - 1, 0.5 + 1 - 1]
+    )
+    assert schedules.beyond(study, study.problem().arms[0]) == []  # 1/2 of one, 3/10 of the other
+    strict = study_of(tmp_path, text.replace("max_together = 1", "max_together = 0.7"))
+    assert schedules.beyond(strict, study.problem().arms[0]) == ["all drugs together"]
+
+
+def test_an_arm_that_decides_comes_to_its_plan_or_to_one_of_its_lines(tmp_path):
+    """A policy with two lines beside a level; a rule of safety alone."""
+    text = ORAL.replace(
+        'name = "untreated"\ndoses = []',
+        """name = "in turn"
+doses = [{ drug = "other", level_um = 0.1 }]
+lines = [
+    { name = "tablets", doses = [{ drug = "oral", amount_mg = 80, every_h = 24 }] },
+    { name = "infusions", doses = [{ drug = "infused", amount_mg = 60, cycle_days = 21 }] },
+]
+policy = { rule = "second_line" }""",
+    )
+    text = text.replace("[optimize]\n", "[visits]\nevery_days = 7\n\n[optimize]\n", 1)
+    study = study_of(tmp_path, text)
+    own = schedules.forms(study.problem().arms[1])
+    assert [sorted({x.drug for x in (*one.doses, *one.levels)}) for one in own] == [[0, 2], [1, 2]]
+    assert not any(one.decides for one in own)
+    assert [schedules.usage(study, one).tolist() for one in own] == [
+        [80, 80, 80, 0, 0], pytest.approx([0, 0, 0, 30, 30]),
+    ]  # fmt: skip
+    (plan,) = schedules.forms(study.problem().arms[0])
+    assert plan == study.problem().arms[0]
+
+
+def test_a_verdict_may_be_of_some_of_the_patients(tmp_path):
+    """The first three of twelve; no more than there are."""
+    several = SMALL + "\n[patients]\ncount = 12\n"
+    study = study_of(tmp_path, several.replace("tumors = 400", "verdict_patients = 3"))
+    assert schedules.with_arms(study, []).patients.count == 3
+    study = study_of(tmp_path, several.replace("tumors = 400", "verdict_patients = 13"))
+    assert schedules.with_arms(study, []).patients.count == 12
+
+
 BAD = {
     "no drug": ("[optimize.drugs.x]", "[targets.x]", "key `targets.x.cycle_days` is unknown"),
     "a drug that is none": (
@@ -168,6 +219,11 @@ BAD = {
         "tumors = 400",
         'objective = "survival"',
         'key `optimize.objective`: expected "relapse" or "relapse_free_days" or "burden", got "survival"',
+    ),
+    "nothing together": (
+        "tumors = 400",
+        "max_together = 0",
+        "key `optimize.max_together`: expected a number > 0, got 0",
     ),
     "a misspelled key": (
         "tumors = 400",
