@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -215,6 +216,7 @@ class Tally:
 
     def __init__(self, value: Callable):
         self.values = self.slopes = 0
+        self.lock = threading.Lock()
 
         @jax.custom_vjp
         def counted(x):
@@ -229,10 +231,12 @@ class Tally:
         self.value = lambda amounts: value(counted(amounts))
 
     def one_value(self) -> None:
-        self.values += 1
+        with self.lock:
+            self.values += 1
 
     def one_slope(self) -> None:
-        self.slopes += 1
+        with self.lock:
+            self.slopes += 1
 
     def taken(self) -> tuple[int, int]:
         """Values without a gradient, and gradients, since the last time."""
