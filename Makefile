@@ -60,6 +60,7 @@ bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/percell.py
 	$(BIN)/python benchmarks/clones.py
 	$(BIN)/python benchmarks/extinction.py
+	$(BIN)/python benchmarks/optimize.py
 
 selftest: $(RUN_READY)
 	$(BIN)/jaxevo selftest

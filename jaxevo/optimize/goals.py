@@ -28,6 +28,7 @@ from jaxevo.state import Array, Scalar
 
 PROBES = (0.0, 0.25, 0.5, 1.0)  # of all largest amounts, for which steps are chosen
 ALONE = (0.3, 1.0)  # the same for each drug alone
+MOST_DAYS = 60  # after which nothing is given; of more, some
 WIDTH = {"relapse": 0.05, "free_days": 0.5, "burden": 0.02}  # s above, in units of the values
 SMALLEST = 1e-300  # of -ln P(no relapse)
 BISECTIONS = 80
@@ -60,12 +61,18 @@ def _level(level: Level) -> float:
 
 
 def _probes(arm: Arm) -> Float[np.ndarray, "probe entry"]:
-    """Multiples of the largest amounts: of all, of each drug alone, and pulses."""
-    drug = np.array([x.drug for x in (*arm.doses, *arm.levels)], int)
+    """Multiples of the largest amounts: of all, of each drug alone, pulses, and all that is given up to
+    a day with nothing after it, since cells that will grow again ask for the shortest steps.
+    """
+    entries: tuple[Any, ...] = (*arm.doses, *arm.levels)
+    drug = np.array([x.drug for x in entries], int)
+    day = np.array([x.day if isinstance(x, Dose) else x.start for x in entries], float)
     whole = [np.full(len(drug), share) for share in PROBES]
     alone = [share * (drug == d) for d in np.unique(drug) for share in ALONE]
     pulses = [(np.arange(len(drug)) // 2) % 2 == k for k in (0, 1)]
-    return np.array([*whole, *alone, *pulses], float)
+    days = np.unique(day)
+    until = [day <= last for last in days[:: -(-len(days) // MOST_DAYS)]]
+    return np.array([*whole, *alone, *pulses, *until], float)
 
 
 def log_odds(log_none: Scalar) -> Scalar:

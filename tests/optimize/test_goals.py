@@ -103,6 +103,21 @@ def test_goals_are_those_of_the_engines():
         slope_agrees(made.value, at, (0, 5))
 
 
+def test_every_schedule_within_the_largest_amounts_has_a_value():
+    """Any pulses of one drug in 12 weeks, the last of which may be followed by none: cells that grow again
+    ask for shorter steps than those of which none are left.
+    """
+    weeks = Arm("weeks", (), tuple(Level(0, 7.0 * k, 7.0 * k + 7, 20.0) for k in range(12)))
+    made = goals.goal("relapse", study(weeks, horizon=84.0), weeks)
+    pulses = np.random.default_rng(1).integers(0, 2, (40, 12))
+    until = np.tri(12)
+    with jax.enable_x64(True):
+        amounts = jnp.asarray(20.0 * np.concatenate([pulses, until, 1 - until]))
+        found, slope = jax.jit(jax.vmap(jax.value_and_grad(made.value)))(amounts)
+    assert np.isfinite(found).all()
+    assert np.isfinite(slope).all()
+
+
 def marrow(arm: Arm) -> Problem:
     problem = study(arm, **PHARMACOKINETICS)
     own = build_host(

@@ -47,29 +47,6 @@ def test_a_random_convex_problem_has_the_minimum_and_multipliers_of_scipy(seed):
     assert np.abs(slope[~held]).max() <= 2 * found.gradient_norm + 1e-5
 
 
-@pytest.mark.parametrize(
-    ("ec50", "hill", "pieces", "best"), [(1, 1, 70, 2.8), (2, 2, 70, 1.4), (2, 4, 112, 1.59565494)]
-)
-def test_e13_fixed_exposure_under_a_hill_curve(ec50, hill, pieces, best):
-    """C* = (h - 1)^(1/h) EC50 for A/C* days where A/T < C*, else constant; the pieces may be any."""
-    goal, pattern, limit = problems.hill_pieces(ec50, hill, pieces)
-    settings = Settings(leaps=8)
-    found = search(goal, pattern, (limit,), num_random=5, seed=3, settings=settings)
-    assert found.is_feasible
-    assert found.is_converged
-    assert best * (1 - 1e-3) < -found.value < best * (1 + 1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("strength", "best"), [(0.5, 1.45436085), (1.0, 0.78756449)])
-def test_e13_two_drugs_in_two_phases(strength, best):
-    """Martina-Perez et al. 2025, arXiv:2502.12079, with 70 pieces."""
-    goal, pattern = problems.two_phases(strength)
-    found = search(goal, pattern, num_random=5, seed=1, settings=Settings(leaps=1))
-    assert found.is_converged
-    assert best * (1 - 1e-3) < found.value < best * (1 + 1e-3)
-
-
 def test_stop_and_resume_gives_the_same_bits(tmp_path):
     """Stopped after every chunk, and gone on from its file each time."""
     goal, pattern, limit = problems.hill_pieces(2, 2, 12)
