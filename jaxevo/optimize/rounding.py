@@ -35,7 +35,7 @@ NEAREST = 2  # multiples above and below, where there are more than `MOST_LEVELS
 MOST_LEVELS = 6
 MOST_GROUPS = 6000  # candidates of rule 4
 LEAST_GAIN = 1e-9  # relative
-TOTAL = 1 + 1e-12  # of a total, which is judged with the rest
+EXACT = 1e-12  # of a bound, by which sums of doses are off in floating point
 
 
 def rounded(
@@ -82,8 +82,8 @@ def rounded(
             tried.append(_improved(judge, keeps, levels, near, exchanges, groups, should_stop))
             if should_stop():
                 break
-        now, _, taken = min(tried, key=lambda one: one[1])
-        return _as_found(judge, pattern, limits, found, now, taken)
+        now, _, taken, is_best = min(tried, key=lambda one: one[1])
+        return _as_found(judge, pattern, limits, found, now, taken, is_best)
 
 
 def _origins(found: Found, others: int) -> list[np.ndarray]:
@@ -102,18 +102,20 @@ def _nearest(levels, origin) -> np.ndarray:
 
 
 def _improved(judge, keeps, levels, now, exchanges: int, groups: int, should_stop):
-    """Rules 2 to 4: variables, value (infinite if infeasible), value after each move."""
+    """Rules 2 to 4: variables, value (infinite if infeasible) here and after each move, whether all is tried."""
     value, worst = (float(x[0]) for x in judge(now[None]))
     taken = [value]
     if worst > 0:
-        return now, np.inf, taken
+        return now, np.inf, taken, False
     for _ in range(exchanges):
-        better = None if should_stop() else _best_move(judge, keeps, levels, now, value, groups)
-        if better is None:
+        if should_stop():
             break
+        better = _best_move(judge, keeps, levels, now, value, groups)
+        if better is None:
+            return now, value, taken, True
         now, value = better
         taken.append(value)
-    return now, value, taken
+    return now, value, taken, False
 
 
 def _judge(goal, pattern: Pattern, limits):
@@ -134,9 +136,14 @@ def _judge(goal, pattern: Pattern, limits):
         found = [both(jnp.asarray(part)) for part in parts]
         values, worst = (np.concatenate([np.asarray(x) for x in row])[:number]
                          for row in zip(*found, strict=True))  # fmt: skip
-        return np.where(np.isnan(values), np.inf, values), worst
+        return np.where(np.isnan(values), np.inf, values), _exact(worst)
 
     return judge
+
+
+def _exact(rows: np.ndarray) -> np.ndarray:
+    """Limits that are met but for the last digits are met."""
+    return np.where(np.abs(rows) <= EXACT, 0.0, rows)
 
 
 def _keeps(pattern: Pattern, limits: tuple[Limit, ...]) -> Callable[[np.ndarray], np.ndarray]:
@@ -146,7 +153,8 @@ def _keeps(pattern: Pattern, limits: tuple[Limit, ...]) -> Callable[[np.ndarray]
     def keeps(candidates: np.ndarray) -> np.ndarray:
         amounts = pattern.weight[None] * candidates[:, pattern.variable]
         rows = [amounts @ share.T for share in shares]
-        return np.all(np.concatenate([np.zeros((len(amounts), 1)), *rows], axis=1) <= TOTAL, axis=1)
+        whole = np.concatenate([np.zeros((len(amounts), 1)), *rows], axis=1)
+        return np.all(whole <= 1 + EXACT, axis=1)
 
     return keeps
 
@@ -257,16 +265,21 @@ def _groups(levels, now, size: int, most: int) -> np.ndarray:
     return np.array(found)
 
 
-def _as_found(judge, pattern, limits, found: Found, now, taken) -> Found:
+def _as_found(judge, pattern, limits, found: Found, now, taken, is_best) -> Found:
+    """Slopes and multipliers have no meaning on multiples."""
+    now = now + 0.0  # no minus zero
     value, worst = (float(x[0]) for x in judge(now[None]))
     amounts = np.asarray(pattern.amounts(jnp.asarray(now)))
-    rows = np.asarray(joined(limits)(jnp.asarray(amounts)))
+    rows = _exact(np.asarray(joined(limits)(jnp.asarray(amounts))))
     where = rows_of(limits, amounts)
     return found._replace(
         amounts=amounts,
         variables=now,
         value=value,
         slack={name: -rows[at] for name, at in where.items()},
+        multiplier={name: np.full_like(rows[at], np.nan) for name, at in where.items()},
         is_feasible=bool(worst <= 0),
+        is_converged=is_best and bool(worst <= 0),
+        gradient_norm=np.nan,
         history={"best_value": np.array(taken)},
     )

@@ -60,6 +60,7 @@ PATIENCE = 6  # chunks after which they move in any case
 FIRST_PENALTY, LARGEST_PENALTY = 10.0, 1e5
 LEVELS = 5  # of a variable, tried in a leap
 HALFWAYS = 60  # from a start to the anchor, at most, until the goal has a value
+NEAR = 1e-4  # of the box: what has converged and is drawn back further has not
 AS_GOOD = 1e-6  # relative; of places that are so close in value the one that has converged is taken
 USUAL = Settings()
 
@@ -184,7 +185,11 @@ def _totals(pattern: Pattern, limits, anchor: np.ndarray) -> tuple[Polytope, np.
 
 def _begin(own: _Own, units: np.ndarray, anchor: np.ndarray) -> State:
     task, num, size = own.task, *units.shape
-    drawn, values, _ = own.back(units, anchor)
+    drawn, values, holds = own.back(units, anchor)
+    candidates = np.where(holds & np.isfinite(values), values, np.inf)
+    first = int(np.argmin(candidates))
+    best, best_value = drawn[first], candidates[first]
+    begun = np.array(np.where(np.isfinite(values), values, 0.0))
     for _ in range(HALFWAYS):  # to where the goal has a value
         drawn = np.where(np.isfinite(values)[:, None], drawn, (drawn + anchor) / 2)
         if np.all(np.isfinite(values)):
@@ -209,8 +214,10 @@ def _begin(own: _Own, units: np.ndarray, anchor: np.ndarray) -> State:
         slope=np.full(num, np.inf),
         is_stuck=np.zeros(num, bool),
         is_there=np.zeros(num, bool),
-        best=drawn[0],
-        best_value=np.array(np.inf),  # until something is feasible
+        origin=units,
+        origin_value=begun,
+        best=best,
+        best_value=best_value,
         best_multiplier=np.zeros(len(own.is_total)),
         best_slope=np.array(np.inf),
         stage=np.array(DESCENT if task.settings.descent_steps else POLISH),
@@ -254,7 +261,7 @@ def _chunk(own: _Own, state: State) -> tuple[State, np.ndarray]:
     if ranked[first] < state.best_value:
         state = state._replace(
             best=state.unit[first], best_value=ranked[first], best_multiplier=followed[first],
-            best_slope=state.slope[first],
+            best_slope=state.slope[first] if gap[first] <= 10 * settings.violation else np.inf,
         )  # fmt: skip
     summary = np.array([
         stage, state.best_value, np.nanmedian(value), np.max(worst), np.max(state.slope),
@@ -346,7 +353,8 @@ def _leapt(own: _Own, state: State) -> State:
         units[s, chosen] = level[chosen]
     fresh = _begin(own, units, state.anchor)
     return fresh._replace(
-        adam=state.adam, multiplier=np.tile(state.best_multiplier[None], (num, 1)),
+        adam=state.adam, origin=state.origin, origin_value=state.origin_value,
+        multiplier=np.tile(state.best_multiplier[None], (num, 1)),
         best=state.best, best_value=state.best_value, best_multiplier=state.best_multiplier,
         best_slope=state.best_slope, stage=np.array(POLISH), leap=state.leap + 1,
     )  # fmt: skip
@@ -354,17 +362,20 @@ def _leapt(own: _Own, state: State) -> State:
 
 def _found(own: _Own, pattern: Pattern, limits, state: State, history: np.ndarray) -> Found:
     """The best of all, drawn back until every limit holds."""
-    units, values, holds = own.back(np.concatenate([state.best[None], state.unit]), state.anchor)
+    before = np.concatenate([state.best[None], state.unit])
+    units, values, holds = own.back(before, state.anchor)
     values = np.where(np.isfinite(values), values, np.inf)
     slopes = np.append(state.best_slope, state.slope)
     multipliers = np.concatenate([state.best_multiplier[None], state.multiplier])
-    chosen = _chosen(values, holds, slopes <= own.task.settings.tolerance)
-    variables = np.asarray(pattern.of_unit(jnp.asarray(units)))
+    is_near = np.max(np.abs(units - before), axis=1, initial=0.0) <= NEAR
+    is_there = (slopes <= own.task.settings.tolerance) & is_near
+    is_there[1:] &= state.is_there
+    chosen = _chosen(values, holds, is_there)
+    variables = np.asarray(pattern.of_unit(jnp.asarray(units))) + 0.0  # no minus zero
     amounts = np.asarray(pattern.amounts(jnp.asarray(variables[chosen])))
     rows = np.asarray(own.task.limits(jnp.asarray(units[chosen])))
     where = rows_of(limits, amounts)
     scale = float(np.sqrt(1 + values[chosen] ** 2))
-    is_there = slopes <= own.task.settings.tolerance
     return Found(
         amounts=amounts,
         variables=variables[chosen],
@@ -377,7 +388,7 @@ def _found(own: _Own, pattern: Pattern, limits, state: State, history: np.ndarra
         history={name: history[:, k] for k, name in enumerate(HISTORY)},
         starts={
             "value": values[1:], "is_feasible": holds[1:],
-            "is_converged": state.is_there & is_there[1:], "variables": variables[1:],
+            "is_converged": is_there[1:], "variables": variables[1:],
         },
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 DESCENT, POLISH, DONE = 0, 1, 2  # stages
+SAME = 1e-9  # relative: goals of one search in two processes
 
 
 class Settings(NamedTuple):
@@ -41,6 +42,8 @@ class State(NamedTuple):
     slope: Float[np.ndarray, " start"]  # projected
     is_stuck: Bool[np.ndarray, " start"]  # no step goes down any more
     is_there: Bool[np.ndarray, " start"]
+    origin: Float[np.ndarray, "start variable"]  # where the search began
+    origin_value: Float[np.ndarray, " start"]  # the goal within the limits there, 0 for none
     best: Float[np.ndarray, " variable"]
     best_value: Float[np.ndarray, ""]  # infinite until something is feasible
     best_multiplier: Float[np.ndarray, " row"]
@@ -103,8 +106,12 @@ def loaded(path: Path, like: State) -> tuple[State, np.ndarray]:
     with np.load(path) as file:
         history = file["history"]
         found = [file[f"arr_{k}"] for k in range(len(file.files) - 1)]
-    if [a.shape for a in found] != [np.shape(b) for b in leaves]:
+    is_same = [a.shape for a in found] == [np.shape(b) for b in leaves]
+    state = jax.tree.unflatten(tree, found)
+    for name in ("anchor", "origin", "origin_value"):
+        is_same = is_same and np.allclose(getattr(state, name), getattr(like, name), rtol=SAME)
+    if not is_same:
         raise ValueError(
             f"{path} holds the state of another search; remove it, or name another file"
         )
-    return jax.tree.unflatten(tree, found), history
+    return state, history

@@ -46,6 +46,19 @@ def test_a_trade_is_found_where_no_single_move_helps():
     np.testing.assert_array_equal(near.variables, [0, 1])
 
 
+def test_a_sum_that_is_met_but_for_the_last_digit_is_met():
+    """Seven tenths in a sum of .7, which is 2e-16 more in floating point: none is thrown away."""
+    pattern = one_by_one(np.zeros(7, int), np.full(7, 0.1))
+    limit = total("sum", np.ones((1, 7)), np.array([0.7]))
+    goal = Plain(lambda x: -jnp.sum(x))
+    near = rounded(goal, pattern, (limit,), as_found(np.full(7, 0.1)), np.full(7, 0.1))
+    np.testing.assert_array_equal(near.variables, np.full(7, 0.1))
+    assert near.is_feasible
+    assert near.is_converged
+    assert near.slack["sum"] == 0
+    assert np.isnan(near.gradient_norm)
+
+
 def test_what_no_dose_can_keep_is_not_called_feasible():
     """A limit that even the lowest doses break."""
     pattern = one_by_one(np.zeros(2, int), np.full(2, 4.0))._replace(low=np.full(2, 2.0))

@@ -68,6 +68,17 @@ def test_stop_and_resume_gives_the_same_bits(tmp_path):
         np.testing.assert_array_equal(resumed.history[name], values)
     with pytest.raises(ValueError, match="state of another search"):
         search(goal, one_by_one(np.zeros(3, int), np.ones(3)), num_random=2, saved=saved)
+    with pytest.raises(ValueError, match="state of another search"):
+        search(Plain(jnp.sum), pattern, (limit,), **options, saved=saved)
+
+
+def test_what_is_found_is_never_worse_than_a_start():
+    """A dent a hundredth wide at .5, which the first steps of Adam leave for the slope around it."""
+    pattern = one_by_one(np.zeros(1, int), np.ones(1))
+    goal = Plain(lambda x: x[0] - 6 * jnp.exp(-(((x[0] - 0.5) / 0.01) ** 2)))
+    found = search(goal, pattern, starts=np.array([[0.5]]), num_random=0, settings=FEW)
+    assert found.starts["value"][0] > -1
+    assert found.value <= -5.5
 
 
 def test_a_limit_that_nothing_keeps_is_reported():
