@@ -143,7 +143,7 @@ print(hashlib.sha256(b"".join(found[k].tobytes() for k in sorted(found))).hexdig
 
 
 def test_processes_and_numbers_of_devices_give_the_same_bits(whole):
-    """Reliability promise 1: another process, 1 and 2 forced CPU devices."""
+    """Reliability promise 1: another process, with 1 and with 2 forced CPU devices."""
     found = flat(whole)
     here = hashlib.sha256(b"".join(found[k].tobytes() for k in sorted(found))).hexdigest()
     for devices in ("1", "2"):

@@ -72,6 +72,7 @@ def test_steps_alone_follow_the_exact_law(check):
     EVERYTHING[check](clones_kernel(NEVER), effort=EFFORT.get(check, 1.0))
 
 
+@pytest.mark.slow
 def test_single_events_alone_follow_the_exact_law():
     """However many cells there are."""
     BATTERY["both_daughters"](clones_kernel(ALWAYS), effort=0.25)

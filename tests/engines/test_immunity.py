@@ -27,6 +27,7 @@ from tests.visiting import always, with_arms
 STOCHASTIC = {"cells": cells, "clones": clones}
 DAYS, NUM = 4.0, 6_000  # of small tumors: one shape, so that an engine is compiled once
 ENGINES = STOCHASTIC | {"meanfield": meanfield}
+ONE_SLOW = [pytest.param("cells", marks=pytest.mark.slow), "clones"]
 
 
 def problem(
@@ -301,7 +302,7 @@ def test_exhaustion_and_saturation_let_more_cells_live():
 OFF = {"kill_rate": 0.0}
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "extinction"])
+@pytest.mark.parametrize("engine", [*ONE_SLOW, "meanfield", "extinction"])
 def test_immune_numbers_of_zero_change_no_bit(engine):
     """No influx, no killing: the trajectory of the study without immune cells, and theirs, all 0.
 
@@ -344,7 +345,7 @@ def test_without_immune_cells_nothing_is_tabulated_for_them():
 # --- bits, arms that decide, hand-over, gradients, refusals ----------------------------------------
 
 
-@pytest.mark.parametrize("engine", STOCHASTIC)
+@pytest.mark.parametrize("engine", ONE_SLOW)
 def test_a_replicate_does_not_depend_on_its_batch(engine):
     """Replicates 2 and 3 alone are those among eight, bit for bit, immune cells too."""
     study = problem(FOUNDERS, DAYS, {"replicates": 8}, **COUPLED)
@@ -379,7 +380,7 @@ def test_patients_have_immune_cells_of_their_own():
         assert np.all(of(both, "burden")[0, 0, :, -1] > of(both, "burden")[0, 1, :, -1])
 
 
-@pytest.mark.parametrize("engine", STOCHASTIC)
+@pytest.mark.parametrize("engine", ONE_SLOW)
 def test_immune_cells_are_handed_over_with_the_tumor(engine):
     """Day 0 of the next run has the effectors of the last day of this one."""
     snapshot = Record(every=DAYS, snapshot_days=(DAYS,) if engine == "cells" else ())
