@@ -80,6 +80,9 @@ def small(path: Path, folder: Path, num_arms: int | None, **options: Any) -> Stu
     raw["study"]["replicates"] = 1
     if num_arms is not None:
         raw["study"]["horizon_days"] = SHORT
+        tumor = raw["tumor"]
+        if "founders" in tumor:  # as many as it is treated at: nothing to grow
+            tumor["founders"] = tumor.pop("treat_at_cells")
     raw.setdefault("record", {}).update(every_days=84, concentration_every_h=168)
     if "patients" in raw:
         raw["patients"]["count"] = PATIENTS

@@ -92,6 +92,7 @@ def assert_same(first, second) -> None:
 # --- bits ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_replicate_does_not_depend_on_the_others(run):
     """Reliability promise 2: replicate 1 alone is replicate 1 of three; calls may be cut anywhere."""
     alone = simulate(problem(), replicates=range(1, 2), intervals_per_call=1)

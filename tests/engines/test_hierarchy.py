@@ -132,6 +132,7 @@ def test_every_arrival_is_a_clone_without_a_parent():
     assert np.array_equal(root["burden"].data[0, 0, :, -1], (arrived + change)[0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_cells", [600, pytest.param(9_000, marks=pytest.mark.slow)])
 def test_arrivals_and_jumps_do_not_depend_on_batch_and_chunk(max_cells):
     """0 differing bits: a replicate alone, in chunks of 1 and 7; one lane and several.

@@ -310,6 +310,6 @@ def test_many_tumors_behind_a_barrier_are_seen_at_once():
     with two batched LAPACK calls in it never ended on two cores.
     """
     plain = Arm("plain", doses(A, 1.4 * np.arange(20), is_oral=True))
-    problem = study(always(plain), plain, model=builders.build(**MODEL | BARRIER), horizon=8.0)
+    problem = study(always(plain), plain, model=builders.build(**MODEL | BARRIER), horizon=4.0)
     found = of(clones.simulate(problem), "site_burden")[:, 0, 0, -1]
     assert np.array_equal(found[0], found[1])
