@@ -17,11 +17,13 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# What one worker has compiled the others need not compile again; gone when the tests end.
+# What one process has compiled the others need not compile again; gone when the tests end.
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 COMPILED = Path(tempfile.gettempdir()) / f"jaxevo-{os.getppid() if IS_WORKER else os.getpid()}"
-jax.config.update("jax_compilation_cache_dir", str(COMPILED))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+SHARED = {"compilation_cache_dir": str(COMPILED), "persistent_cache_min_compile_time_secs": 0.2}
+for option, value in SHARED.items():
+    jax.config.update(f"jax_{option}", value)
+    os.environ[f"JAX_{option.upper()}"] = str(value)  # for the processes that tests start
 
 # From here on every annotated array of the package is checked where it is passed and returned.
 install_import_hook("jaxevo", "beartype.beartype")

@@ -310,7 +310,7 @@ detection_rate_per_day = 0.5
 [screen]
 order = 1
 exposure_days = 2
-replicates = 4
+replicates = 5
 
 [screen.agents.tki]
 level_um = [0.1, 1.0]
@@ -318,7 +318,7 @@ level_um = [0.1, 1.0]
 [screen.lines]
 count = 2
 cells = 10
-grown_to_cells = 1000
+grown_to_cells = 2000
 
 [record]
 every_days = 0.5

@@ -139,7 +139,9 @@ def agree(name: str, numbers, patients: int, num: int) -> None:
     assert done * len(SAMPLERS) + 1000 < ASSERTIONS
 
 
-@pytest.mark.parametrize("name", ["clones, mixed", "cells", "twin"])
+@pytest.mark.parametrize(
+    "name", ["clones, mixed", pytest.param("cells", marks=pytest.mark.slow), "twin"]
+)
 def test_ten_random_models_follow_their_laws(name):
     """A graph of four classes on two sites, both daughters mutating, with surgery.
 

@@ -67,11 +67,7 @@ def test_some_study_uses(row: int, claim: str, used: list[Used]):
 # --- every study runs and is compared ----------------------------------------------------------------
 
 PATIENTS = 2
-SHORT = {
-    "cml": 168.0,
-    "cml_trial": 168.0,
-    "melanoma_dual": 500.0,
-}  # days, where nothing is in the way
+SHORT = 168.0  # days, of the first arm alone
 
 
 def small(path: Path, folder: Path, num_arms: int | None, **options: Any) -> Study:
@@ -83,7 +79,11 @@ def small(path: Path, folder: Path, num_arms: int | None, **options: Any) -> Stu
     if not any("transduced_share" in arm for arm in raw["arms"]):
         raw.get("host", {}).pop("transduced_pump", None)
     raw["study"]["replicates"] = 1
-    raw["study"]["horizon_days"] = SHORT.get(path.stem, raw["study"]["horizon_days"])
+    if num_arms is not None:
+        raw["study"]["horizon_days"] = SHORT
+        tumor = raw["tumor"]
+        if "founders" in tumor:  # as many as it is treated at: nothing to grow
+            tumor["founders"] = tumor.pop("treat_at_cells")
     raw.setdefault("record", {}).update(every_days=84, concentration_every_h=168)
     if "patients" in raw:
         raw["patients"]["count"] = PATIENTS

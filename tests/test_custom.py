@@ -150,6 +150,7 @@ def test_clones_follow_the_exact_law_of_a_custom_model():
     assert_law(cells, laws.Logistic(1.0, 0.5, 20.0).law(3, 6.0), detect=0.06)
 
 
+@pytest.mark.slow
 def test_clones_and_meanfield_agree_on_competing_cells():
     """Lotka-Volterra competition under drug, 20,000 cells of room: mean to 1 %, variance to 50 %."""
     who = lotka_volterra.patient(0.5, 0.2, 0.3, 0.1)

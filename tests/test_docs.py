@@ -283,7 +283,10 @@ def test_every_variable_of_the_other_engines_is_described(engine, others):
             }
 
 
-@pytest.mark.parametrize("engine", ["cells", *OTHERS])
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("cells", "clones")] + list(OTHERS[1:]),
+)
 def test_what_immune_cells_add_to_a_trajectory_is_described(engine, others, folder):
     """Two variables, in all engines that count the cells of a tumor along its course."""
     text = (

@@ -413,6 +413,7 @@ def test_an_alteration_that_cannot_be_gained_is_never_carried():
 # --- the study -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_study_runs_and_every_way_past_a_drug_is_taken(tmp_path):
     """Two days of both arms: files and pictures are there, every site has cells and every drug, every
     alteration is carried; both arms lose unaltered cells, the one with all drugs most of all cells.

@@ -14,7 +14,13 @@ CHECKS = {**QUICK, **PUBLISHED}
 PAIRS = [(name, check) for name, rival in RIVALS.items() for check in rival.rejected_by]
 
 
-@pytest.mark.parametrize("check", QUICK)
+QUICK_FOR_EVENTS = [
+    pytest.param(check, marks=[pytest.mark.slow] if check == "amplification" else [])
+    for check in QUICK
+]
+
+
+@pytest.mark.parametrize("check", QUICK_FOR_EVENTS)
 def test_right_kernel_passes(check):
     """Event by event in exact continuous time, the same samples as every other kernel."""
     CHECKS[check](rivals.event_by_event)

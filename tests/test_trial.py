@@ -311,6 +311,7 @@ def test_arms_have_the_same_patients_if_and_only_if_they_are_paired(done):
     assert np.array_equal(*same, equal_nan=True)  # the first arm's patients are the first
 
 
+@pytest.mark.slow
 def test_a_patient_alone_has_the_bits_that_it_has_among_others(tmp_path, done):
     """Blocks of 6 and a run of patient 14 alone give the same tumors as all at once."""
     made, plan = compare.trial_of(study(tmp_path))
@@ -324,6 +325,7 @@ def test_a_patient_alone_has_the_bits_that_it_has_among_others(tmp_path, done):
     assert np.array_equal(scans[0, 0, 0], whole["scan_cells"][1, 2, 0].sum(axis=-1))
 
 
+@pytest.mark.slow
 def test_two_equal_arms_differ_by_chance_alone(tmp_path):
     """The log-rank p of independent arms with one treatment is below a half in half of the trials.
 
@@ -472,6 +474,7 @@ def test_a_trial_that_cannot_fit_says_how_many_patients_do(tmp_path, monkeypatch
 # --- neutrophils without decisions -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_doses_in_advance_do_to_the_marrow_what_the_same_doses_do_when_decided():
     """An arm and a rule that always gives its line: the same neutrophils, nadir, and days by grade."""
     model = builders.build(

@@ -163,10 +163,14 @@ class Decided(Part):
         for i, block in enumerate(self.blocks):
             here = self.at(i)
             place = np.pad(self.place[here], (0, width - (here.stop - here.start)))
-            self.place_of.append(jnp.asarray(place, jnp.int32))
             self.pools.append(Pool(self.plan, place))
-            self.care.append(visits.begin(arm, self.plan, width, place))
-            law = jnp.arange(width, dtype=jnp.int32)
+            law, place_of = jnp.arange(width, dtype=jnp.int32), jnp.asarray(place, jnp.int32)
+            own = (law, place_of, visits.begin(arm, self.plan, width, place))
+            device = run.devices[i % len(run.devices)]
+            # where all else of the block is: a program is compiled for where its arguments are
+            law, place_of, care = own if device is None else jax.device_put(own, device)
+            self.place_of.append(place_of)
+            self.care.append(care)
             self.blocks[i] = block._replace(law=law)
 
     def walk(self, first: int, last: int) -> bool:

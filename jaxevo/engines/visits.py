@@ -73,7 +73,7 @@ def begin(arm: Arm, plan: Plan, num: int, patient: np.ndarray) -> Care:
         own = jax.tree.map(lambda x: jnp.asarray(x)[patient], plan.people.host)
         marrow = jax.vmap(host.start)(own)
     num_lines = plan.tables.amounts.shape[0] - 1
-    return Care(
+    care = Care(
         drugs=jnp.zeros((num, num_drugs, NUM_COMPARTMENTS + num_sites)),
         marrow=marrow,
         policy=start(arm.policy),
@@ -85,6 +85,12 @@ def begin(arm: Arm, plan: Plan, num: int, patient: np.ndarray) -> Care:
         burden=jnp.full(num, jnp.nan),
         last_scan=jnp.full(num, jnp.nan),
     )
+    return _of_one_type(care)
+
+
+def _of_one_type(care: Care) -> Care:
+    """Without weak types, so that one compiled program serves the first visit and all others."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), care)
 
 
 # --- a visit ---------------------------------------------------------------------------------------
@@ -149,7 +155,7 @@ def visit(
     after, site, neutrophils = jax.vmap(walk)(after, own)
     before = jnp.full(len(patient), jnp.nan) if care.marrow is None else care.marrow.circulating
     row = Row(share, factor, after.given, before, neutrophils, is_wrong)
-    return after, site, row
+    return _of_one_type(after), site, row
 
 
 def _fine(answer: Float[Array, "tumor n"]) -> Bool[Array, " tumor"]:

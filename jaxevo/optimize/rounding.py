@@ -102,7 +102,7 @@ def _nearest(levels, origin) -> np.ndarray:
 
 
 def _improved(judge, keeps, levels, now, exchanges: int, groups: int, should_stop):
-    """Rules 2 to 4: variables, value (infinite if infeasible) here and after each move, whether all is tried."""
+    """Rules 2 to 4: variables, value (infinite if infeasible) after each move; whether all is tried."""
     value, worst = (float(x[0]) for x in judge(now[None]))
     taken = [value]
     if worst > 0:

@@ -11,9 +11,14 @@ CRAMPED = Layout(4, 12, 40)  # lanes fill, stall, split and are evened out all t
 LARGER = {**BATTERY, **HIERARCHY, **SEEDED, **CUT}
 # In the default suite these run as whole problems in `test_hierarchy`.
 ELSEWHERE = ("hierarchy", "batch_immigration", "jump_of_few_cells")
-LONG = ("amplification", "small_therapy")  # others in the default suite reject the same rivals
-SEVERAL_LANES = ("frequent_mutation", "migration")
-ALSO_IN_SEVERAL_LANES = ("both_daughters", "batch_immigration", "hierarchy", "jump")
+LONG = (  # others in the default suite reject the same rivals
+    "amplification", "small_therapy", "amplification_in_both_daughters", "exact_zeros",
+    "hierarchy_and_both_daughters", "batches_alone",
+)  # fmt: skip
+SEVERAL_LANES = ("migration",)
+ALSO_IN_SEVERAL_LANES = (
+    "both_daughters", "batch_immigration", "frequent_mutation", "hierarchy", "jump",
+)  # fmt: skip
 EFFORT = {  # of the default suite, where a check takes long; all of it under the marker `slow`
     "birth_death_from_one_founder": 0.5,
     "pulsed_and_constant_schedule": 0.5,
@@ -23,10 +28,7 @@ EFFORT = {  # of the default suite, where a check takes long; all of it under th
     "switching": 0.25,
     "frequent_mutation": 0.25,
     "both_daughters": 0.15,
-    "amplification_in_both_daughters": 0.25,
     "migration": 0.25,
-    "hierarchy_and_both_daughters": 0.2,
-    "batches_alone": 0.5,
     "jump": 0.25,
 }
 

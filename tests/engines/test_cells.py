@@ -120,6 +120,7 @@ def test_waiting_for_the_log_changes_no_bit():
     assert first[""]["burden"].data.max() > 9_500
 
 
+@pytest.mark.slow
 def test_a_replicate_alone_is_the_replicate_in_the_batch(whole):
     """Reliability promise 2: 0 differing bits."""
     alone = simulate(problem(), replicates=range(1, 2))
@@ -143,7 +144,7 @@ print(hashlib.sha256(b"".join(found[k].tobytes() for k in sorted(found))).hexdig
 
 
 def test_processes_and_numbers_of_devices_give_the_same_bits(whole):
-    """Reliability promise 1: another process, 1 and 2 forced CPU devices."""
+    """Reliability promise 1: another process, with 1 and with 2 forced CPU devices."""
     found = flat(whole)
     here = hashlib.sha256(b"".join(found[k].tobytes() for k in sorted(found))).hexdigest()
     for devices in ("1", "2"):
@@ -262,6 +263,7 @@ def test_growth_ends_at_the_size_and_overshoots_by_less_than_one_percent():
     assert np.array_equal(size.max(axis=1), cells)
 
 
+@pytest.mark.slow
 def test_a_single_lane_is_treated_at_the_very_size():
     """Tumors with room for at most 8,192 cells stop growing at the event that reaches the size."""
     small = simulate(problem(treat_at_cells=700, max_cells=5_000, horizon=1.0))
@@ -412,6 +414,7 @@ def test_a_study_that_is_stopped_at_once_has_its_founders():
     assert np.all(cut["burden"].data[..., 1:] == -1)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_sync_is_of_first_order():
     """Logistic growth with crowding held between syncs: halving the sync halves the bias.
 

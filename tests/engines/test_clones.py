@@ -92,6 +92,7 @@ def assert_same(first, second) -> None:
 # --- bits ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_replicate_does_not_depend_on_the_others(run):
     """Reliability promise 2: replicate 1 alone is replicate 1 of three; calls may be cut anywhere."""
     alone = simulate(problem(), replicates=range(1, 2), intervals_per_call=1)
@@ -263,6 +264,7 @@ def test_the_end_of_a_clone_is_its_last_day():
 # --- what comes and goes ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cells_that_leave_the_set_of_classes_are_counted():
     """At most one alteration: kept and leaked cells together are founders + births - deaths."""
     two = {name: {"inheritance": "mutation", "first_gain_probability": 0.05} for name in "ab"}
@@ -314,6 +316,7 @@ def logistic_rates(params, levels, environment):
     )
 
 
+@pytest.mark.slow
 def test_a_custom_law_with_feedback_is_exact_with_single_events():
     """E14, b(1 - n/K) with K 20 from 10 cells: the whole law of day 6 from the master equation."""
     params = {"capacity": np.float64(20), "birth": np.float64(1), "death": np.float64(0.5)}

@@ -51,7 +51,7 @@ EFFORT = {  # of the default suite; all of it under the marker `slow`
     "batches_alone": 0.5,
     "jump": 0.25,
 }
-QUICK = ("birth_death_from_one_founder", "two_types", "switching", "hierarchy", "jump",
+QUICK = ("birth_death_from_one_founder", "two_types", "switching", "jump",
          "replicates_are_independent")  # fmt: skip
 IN_STEPS = ("migration", "hierarchy_and_both_daughters", "batches_alone")
 LARGE = (1e8, 1e12)
@@ -72,6 +72,7 @@ def test_steps_alone_follow_the_exact_law(check):
     EVERYTHING[check](clones_kernel(NEVER), effort=EFFORT.get(check, 1.0))
 
 
+@pytest.mark.slow
 def test_single_events_alone_follow_the_exact_law():
     """However many cells there are."""
     BATTERY["both_daughters"](clones_kernel(ALWAYS), effort=0.25)
@@ -244,6 +245,7 @@ def test_a_tumor_has_the_same_bits_alone_and_in_any_batch(case, mode):
     assert len(np.unique(whole.reshape(200, -1), axis=0)) > 190
 
 
+@pytest.mark.slow
 def test_calls_may_be_cut_anywhere():
     """Ten intervals in one call, or one at a time."""
     with jax.enable_x64(True):

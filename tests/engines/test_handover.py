@@ -169,6 +169,7 @@ def test_a_replicate_goes_on_alike_alone_and_in_the_batch(from_clones):
         assert np.array_equal(alone["lineage"][name].data, second["lineage"][name].data[mine])
 
 
+@pytest.mark.slow
 def test_grown_by_counts_and_treated_cell_by_cell():
     """One trajectory: growth on negative days, arms that start alike, one lineage."""
     study = problem(

@@ -79,6 +79,7 @@ def test_a_study_with_a_hierarchy_follows_the_exact_law(daughters):
         assert_mean(cells[:, c], one, detect=0.12 * one.variance**0.5)
 
 
+@pytest.mark.slow
 def test_a_differentiated_cell_stays_in_its_clone():
     """Only mutants found clones: in the lineage there is no row that differs by differentiation."""
     model = builders.build(birth_rate=0.9, death_rate=0.2, alterations=STEM)
@@ -131,6 +132,7 @@ def test_every_arrival_is_a_clone_without_a_parent():
     assert np.array_equal(root["burden"].data[0, 0, :, -1], (arrived + change)[0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_cells", [600, pytest.param(9_000, marks=pytest.mark.slow)])
 def test_arrivals_and_jumps_do_not_depend_on_batch_and_chunk(max_cells):
     """0 differing bits: a replicate alone, in chunks of 1 and 7; one lane and several.
@@ -197,6 +199,7 @@ def test_surgery_and_radiation_keep_the_cells_that_the_law_says():
     assert np.array_equal(180 - root["deaths"].data[0, 0], root["burden"].data[0, 0, :, -1])
 
 
+@pytest.mark.slow
 def test_a_tumor_that_a_jump_ends_is_extinct_on_its_day():
     """Nothing is left after day 1.3: extinct on that day, not at the end of the interval."""
     done = simulate(problem(arms=(Arm("all", (), jumps=(Jump(1.3, (0.0,)),)),), replicates=30))[""]
@@ -211,6 +214,7 @@ def seasons(params, levels, environment):
     return Rates(birth_rate=birth, death_rate=params["death"])
 
 
+@pytest.mark.slow
 def test_a_law_of_the_users_own_may_read_the_day_and_the_drug():
     """b (1 + t)/(1 + C), C = 1 from day 1 to 2: the law of a birth-death process with that integral.
 

@@ -27,6 +27,8 @@ from tests.visiting import always, with_arms
 STOCHASTIC = {"cells": cells, "clones": clones}
 DAYS, NUM = 4.0, 6_000  # of small tumors: one shape, so that an engine is compiled once
 ENGINES = STOCHASTIC | {"meanfield": meanfield}
+BOTH_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in STOCHASTIC]
+ONE_SLOW = [BOTH_SLOW[0], "clones"]
 
 
 def problem(
@@ -301,7 +303,7 @@ def test_exhaustion_and_saturation_let_more_cells_live():
 OFF = {"kill_rate": 0.0}
 
 
-@pytest.mark.parametrize("engine", [*ENGINES, "extinction"])
+@pytest.mark.parametrize("engine", [*BOTH_SLOW, "meanfield", "extinction"])
 def test_immune_numbers_of_zero_change_no_bit(engine):
     """No influx, no killing: the trajectory of the study without immune cells, and theirs, all 0.
 
@@ -344,7 +346,7 @@ def test_without_immune_cells_nothing_is_tabulated_for_them():
 # --- bits, arms that decide, hand-over, gradients, refusals ----------------------------------------
 
 
-@pytest.mark.parametrize("engine", STOCHASTIC)
+@pytest.mark.parametrize("engine", ONE_SLOW)
 def test_a_replicate_does_not_depend_on_its_batch(engine):
     """Replicates 2 and 3 alone are those among eight, bit for bit, immune cells too."""
     study = problem(FOUNDERS, DAYS, {"replicates": 8}, **COUPLED)
@@ -354,7 +356,8 @@ def test_a_replicate_does_not_depend_on_its_batch(engine):
         np.testing.assert_array_equal(of(part, name)[0, 0], of(whole, name)[0, 0, 2:4])
 
 
-@pytest.mark.parametrize("engine", [pytest.param("clones", marks=pytest.mark.slow), "meanfield"])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["clones", "meanfield"])
 def test_an_arm_that_decides_has_the_immune_cells_of_one_that_does_not(engine):
     """A policy that always gives its line: what is tabulated at visits is what is tabulated at once."""
     levels = (Level(0, 0.0, 20.0, 4.5), Level(1, 0.0, 20.0, 0.6))
@@ -379,7 +382,7 @@ def test_patients_have_immune_cells_of_their_own():
         assert np.all(of(both, "burden")[0, 0, :, -1] > of(both, "burden")[0, 1, :, -1])
 
 
-@pytest.mark.parametrize("engine", STOCHASTIC)
+@pytest.mark.parametrize("engine", ONE_SLOW)
 def test_immune_cells_are_handed_over_with_the_tumor(engine):
     """Day 0 of the next run has the effectors of the last day of this one."""
     snapshot = Record(every=DAYS, snapshot_days=(DAYS,) if engine == "cells" else ())

@@ -51,6 +51,7 @@ def test_the_mean_follows_the_closed_form(size):
     assert closed_form(10**5, HALF)[-1] < 1e4
 
 
+@pytest.mark.slow
 def test_clones_follow_it_with_many_cells():
     """10^8 cells at first: the mean of 8 tumors is within .1 %, ten times what chance allows (the relative
     spread of one is below 3e-4).

@@ -10,7 +10,7 @@ import pytest
 from jaxevo import host
 from jaxevo.drug import course as drug_course
 from jaxevo.drug.schedule import Dose, Level
-from jaxevo.engines import clones, meanfield, visits
+from jaxevo.engines import clones, counts, meanfield, visits
 from jaxevo.engines.base import Arm, Founder, Jump, Limits, Line, Problem, Record, Visits
 from jaxevo.engines.grid import arm_inputs, marks, multiples
 from jaxevo.engines.pool import Pool
@@ -180,7 +180,7 @@ MUTANTS = {"alterations": {"r": {"first_gain_probability": 0.01, "kd_fold": 50.0
 
 def test_clones_count_the_same_under_a_policy_that_always_answers_1():
     """The same words, the same law: every class on every day, at visits every .7 days, whose multiples
-    are not exact in binary.
+    are not exact in binary. One program each for the visits and for what is between, on a named device.
     """
     jumps = (Jump(4.9, (0.5, 0.9)), Jump(4.9, gray=1.0), Jump(8.4, gray=2.0))
     plain = Arm("plain", doses(A, 1.4 * np.arange(20), is_oral=True), (), jumps)
@@ -188,7 +188,10 @@ def test_clones_count_the_same_under_a_policy_that_always_answers_1():
         plain, always(plain), model=builders.build(**MODEL | MUTANTS), replicates=5, horizon=14.0,
         sync=0.7, visits=Visits(every=0.7), record=Record(every=7.0),
     )  # fmt: skip
-    found = clones.simulate(problem)
+    jax.clear_caches()
+    found = clones.simulate(problem, devices=tuple(jax.devices("cpu")[:1]))
+    assert visits.visit._cache_size() == 1
+    assert counts.treat._cache_size() == 2  # of the arm in advance, and of the one that decides
     classes = of(found, "class_count")
     assert np.all(classes[0, 0, :, -1, 1] > 0)
     assert np.array_equal(classes[0], classes[1])
@@ -307,6 +310,6 @@ def test_many_tumors_behind_a_barrier_are_seen_at_once():
     with two batched LAPACK calls in it never ended on two cores.
     """
     plain = Arm("plain", doses(A, 1.4 * np.arange(20), is_oral=True))
-    problem = study(always(plain), plain, model=builders.build(**MODEL | BARRIER), horizon=8.0)
+    problem = study(always(plain), plain, model=builders.build(**MODEL | BARRIER), horizon=4.0)
     found = of(clones.simulate(problem), "site_burden")[:, 0, 0, -1]
     assert np.array_equal(found[0], found[1])

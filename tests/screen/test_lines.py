@@ -81,6 +81,7 @@ def test_every_line_starts_from_as_many_cells_with_the_genotypes_of_the_tumor():
     assert (run(PLAN).start == 40).all()
 
 
+@pytest.mark.slow
 def test_the_tumor_itself_grows_first_and_is_the_same_for_all_combinations():
     found = run(PLAN._replace(lines=None))
     assert found.cells.shape == (4, 1, 6)
@@ -103,6 +104,7 @@ def test_levels_are_those_at_the_sites():
     )
 
 
+@pytest.mark.slow
 def test_without_origins_the_same_cells_are_counted():
     """A screen writes down no lineage and no state; it changes no bit of what is counted."""
     problem = exposed(PROBLEM, PLAN._replace(lines=None))
