@@ -14,7 +14,15 @@ from jaxevo.config.tables import Patients
 from jaxevo.engines.base import Problem, Trajectory
 from jaxevo.engines.cells import Progress
 from jaxevo.engines.process import problem_network
-from jaxevo.run import MEMORY_MARGIN, StorageError, devices_of, listening, plan, simulate_as
+from jaxevo.run import (
+    MEMORY_MARGIN,
+    StorageError,
+    devices_of,
+    listening,
+    plan,
+    simulate_as,
+    write_text,
+)
 from jaxevo.screen import Agent, Lines, ScreenPlan, ScreenReport
 
 ENGINE = "clones"
@@ -152,11 +160,9 @@ def run_screen(
 def _write(result: ScreenResult, arrays: Trajectory, about: dict[str, Any]) -> list[Path]:
     """All files of a screen."""
     out = result.report_path.parent
+    write_text(out / "config.toml", about["config_toml"])
+    write_text(result.report_path, json.dumps(result.report, allow_nan=False))
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.toml").write_text(about["config_toml"], encoding="utf-8")
-        text = json.dumps(result.report, allow_nan=False)
-        result.report_path.write_text(text, encoding="utf-8")
         store.write_screen(result.arrays_path, arrays, about | store.provenance())
         return plots.draw_screen(arrays, out / "pictures", about["title"])
     except OSError as error:

@@ -16,7 +16,15 @@ from jaxevo.engines.cells import Progress
 from jaxevo.engines.counts import STEP
 from jaxevo.engines.tumors import OUT_OF_ROOM
 from jaxevo.outcomes import Recist
-from jaxevo.run import MEMORY_MARGIN, SAMPLERS, StorageError, devices_of, listening, simulate_as
+from jaxevo.run import (
+    MEMORY_MARGIN,
+    SAMPLERS,
+    StorageError,
+    devices_of,
+    listening,
+    simulate_as,
+    write_text,
+)
 from jaxevo.trial import Followed, TrialPlan, TrialReport
 
 # Measured on one core of an AMD EPYC, with 4 arms, two of which decide, over five years:
@@ -146,7 +154,7 @@ def run_trial(
     """
     devices, engine = devices_of(device), study.study.engine
     problem, plan = trial_of(study)
-    _write(out / "config.toml", study.to_toml())
+    write_text(out / "config.toml", study.to_toml())
     with jax.default_device(devices[0]), listening() as heard:
         options: dict[str, Any] = {"should_stop": lambda: bool(heard)}
         if engine in SAMPLERS:
@@ -168,7 +176,7 @@ def run_trial(
         "is_complete": int(not heard),
     }
     path = out / "trajectory.h5"
-    _write(out / "trial.json", json.dumps(report, allow_nan=False))
+    write_text(out / "trial.json", json.dumps(report, allow_nan=False))
     try:
         store.write_trajectory(path, trajectory(problem, runs), attributes | store.provenance())
         pictures = plots.draw_trial(report, runs, out / "pictures", study.study.title)
@@ -182,14 +190,6 @@ def run_trial(
         limit=_limit(runs),
         interrupted=heard[0] if heard else None,
     )
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _runs(

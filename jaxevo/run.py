@@ -200,11 +200,7 @@ def run_study(
     """
     devices = devices_of(device)
     engine = study.study.engine
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.toml").write_text(study.to_toml(), encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be written: {error.strerror}") from error
+    write_text(out / "config.toml", study.to_toml())
     problem = study.problem()
     with jax.default_device(devices[0]), listening() as heard:
         options: dict[str, Any] = {"progress": progress, "should_stop": lambda: bool(heard)}
@@ -233,6 +229,19 @@ def run_study(
         interrupted=heard[0] if heard else None,
         trajectory=found,
     )
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file and, where it is missing, its folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def summarize(found: Trajectory) -> dict[str, dict[str, Any]]:

@@ -26,7 +26,7 @@ from jaxevo.improve import arrays, report, schedules, searching
 from jaxevo.improve.searching import Task
 from jaxevo.improve.verdict import Verdict, off_by, unseen_seed, verdict
 from jaxevo.optimize import Found, Progress
-from jaxevo.run import StorageError, devices_of, listening
+from jaxevo.run import StorageError, devices_of, listening, write_text
 
 SAVED = "search.npz"  # the state of a search that can go on
 Report = dict[str, Any]
@@ -73,7 +73,7 @@ def run_optimize(
     """
     devices = devices_of(device)
     result = OptimizeResult(out / "optimize.json", out / "schedule.toml", out / "schedule.h5")
-    _write(out / "config.toml", study.to_toml())
+    write_text(out / "config.toml", study.to_toml())
     with jax.default_device(devices[0]), listening() as heard:
         stop = lambda: bool(heard)  # noqa: E731
         options: dict[str, Any] = {"should_stop": stop, "devices": devices}
@@ -240,14 +240,6 @@ def _told_front(own: Task, front: Report) -> list[Report]:
 # --- writing ---------------------------------------------------------------------------------------
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
-
-
 def _write_all(
     result: OptimizeResult,
     own: Task,
@@ -260,8 +252,8 @@ def _write_all(
     if result.report is None:
         raise TypeError("there is nothing to write")
     title, text = own.study.study.title, json.dumps(result.report, allow_nan=False)
-    _write(result.report_path, text)
-    _write(result.schedule_path, tomli_w.dumps(judged["study"].resolved()))
+    write_text(result.report_path, text)
+    write_text(result.schedule_path, tomli_w.dumps(judged["study"].resolved()))
     attributes: Report = {
         "title": title,
         "seed": own.study.study.seed,
