@@ -228,6 +228,8 @@ def results(name: str) -> str:
             parts += [_trial(report)]
             if not is_by_recist(report):
                 done.pictures = [path for path in done.pictures if "response" not in path.stem]
+        if done.interrupted is not None:
+            raise KeyboardInterrupt(f"{name} was stopped; its page is left as it was")
         for old in FOLDER.glob(f"{name}-*.png"):
             old.unlink()
         for what in SHOWN:

@@ -27,6 +27,7 @@ def test_a_page_tells_what_its_study_says(name):
     told, _, found = (FOLDER / f"{name}.md").read_text().partition(RESULTS)
     assert told == described(name) + "\n"
     assert "| arm |" in found
+    assert "50% unknown" not in found, "of a run that was stopped"
 
 
 @pytest.mark.parametrize("name", names())
