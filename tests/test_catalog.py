@@ -82,8 +82,13 @@ def small(path: Path, folder: Path, num_arms: int | None, **options: Any) -> Stu
     if num_arms is not None:
         raw["study"]["horizon_days"] = SHORT
         tumor = raw["tumor"]
-        if "founders" in tumor:  # as many as it is treated at: nothing to grow
-            tumor["founders"] = tumor.pop("treat_at_cells")
+        size = tumor.pop("treat_at_cells", None)  # as many as it is treated at: nothing to grow
+        if "founders" in tumor:
+            tumor["founders"] = size
+        elif size is not None:
+            share = size / sum(part["cells"] for part in tumor["mixture"])
+            for part in tumor["mixture"]:
+                part["cells"] = round(share * part["cells"])
     raw.setdefault("record", {}).update(every_days=84, concentration_every_h=168)
     if "patients" in raw:
         raw["patients"]["count"] = PATIENTS

@@ -33,7 +33,11 @@ EFFORTS = {
 }
 
 
-@pytest.mark.parametrize("check", EFFORTS)
+LONG = ("jump", "batch_immigration", "frequent_mutation", "hierarchy")
+QUICK = [pytest.param(c, marks=[pytest.mark.slow] if c in LONG else []) for c in EFFORTS]
+
+
+@pytest.mark.parametrize("check", QUICK)
 def test_twin_follows_the_law(check):
     """The checks of the battery with fewer replicates and accordingly larger errors to detect."""
     CHECKS[check](reference.kernel, effort=EFFORTS[check])

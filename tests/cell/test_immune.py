@@ -56,7 +56,7 @@ def test_two_checkpoint_inhibitors_block_independently():
     """x = 1 - prod (1 - x_d C/(C + EC50)); at most the share that a drug can block."""
     left = (1 - 0.5) * (1 - 0.5 * 0.5)
     assert_close(visibility({"ligand": 1}, x=2.0, y=0.1), 1 - 0.5 * left)
-    assert_close(visibility({"ligand": 1}, y=1e9), 1 - 0.5 * 0.5)
+    assert_close(visibility({"ligand": 1}, y=1e9), 1 - 0.5 * (1 - 0.5 * 1e9 / (1e9 + 0.1)))
 
 
 def test_evaded_death_signals_and_fibroblasts_do_not_hide_a_cell():
@@ -137,7 +137,8 @@ def test_recruitment_saturates_and_infiltration_scales_what_comes():
     gain, _ = change(p, (50, 50), (8, 8))
     assert_close(gain, [3 + 8.0, 0.1 * (3 + 8.0)])
     gain, _ = change(p, (1e12, 1e12), (8, 8))
-    assert_close(gain, [3 + 16.0, 0.1 * (3 + 16.0)])
+    many = 3 + 16.0 * 1e12 / (1e12 + 50.0)
+    assert_close(gain, [many, 0.1 * many])
 
 
 def test_exhaustion_takes_effectors_by_contact_alone():

@@ -39,6 +39,7 @@ def test_cells_follow_the_exact_law(check):
     LARGER[check](cells_kernel(), effort=EFFORT.get(check, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CROWDED)
 def test_crowded_cells_follow_the_law_when_syncs_are_frequent(check):
     """Crowding is held between syncs; with these many its bias is below what the check detects."""

@@ -99,7 +99,8 @@ def check(problem: Problem, entries) -> None:
     assert np.any(slope != 0)
 
 
-@pytest.mark.parametrize("combination", [pytest.param("bliss", marks=pytest.mark.slow), "loewe"])
+@pytest.mark.slow
+@pytest.mark.parametrize("combination", ["bliss", "loewe"])
 def test_gradient_by_levels_goes_through_pump_binding_and_both_combinations(combination):
     check(study(stations(combination), LEVELS), (0, 4, 11))
 

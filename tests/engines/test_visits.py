@@ -188,10 +188,10 @@ def test_clones_count_the_same_under_a_policy_that_always_answers_1():
         plain, always(plain), model=builders.build(**MODEL | MUTANTS), replicates=5, horizon=14.0,
         sync=0.7, visits=Visits(every=0.7), record=Record(every=7.0),
     )  # fmt: skip
-    jax.clear_caches()
+    programs = visits.visit._cache_size(), counts.treat._cache_size()
     found = clones.simulate(problem, devices=tuple(jax.devices("cpu")[:1]))
-    assert visits.visit._cache_size() == 1
-    assert counts.treat._cache_size() == 2  # of the arm in advance, and of the one that decides
+    assert visits.visit._cache_size() <= programs[0] + 1
+    assert counts.treat._cache_size() <= programs[1] + 2  # of the arm in advance, of the other
     classes = of(found, "class_count")
     assert np.all(classes[0, 0, :, -1, 1] > 0)
     assert np.array_equal(classes[0], classes[1])
@@ -305,6 +305,7 @@ def test_an_arm_can_have_a_transduced_marrow_of_its_own():
     np.testing.assert_array_equal(of(found, "burden")[1], of(found, "burden")[0])
 
 
+@pytest.mark.slow
 def test_many_tumors_behind_a_barrier_are_seen_at_once():
     """A block of 256 with an inhibited pump at its barrier, whose propagators are made on the way: a program
     with two batched LAPACK calls in it never ended on two cores.

@@ -115,6 +115,7 @@ def test_without_origins_the_same_cells_are_counted():
     np.testing.assert_array_equal(bare[""]["burden"].data, whole[""]["burden"].data)
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_the_batch():
     """Fewer replicates, levels or lines leave the cells of the others as they are."""
     whole = run(PLAN)

@@ -325,6 +325,7 @@ def test_e03_resistance_in_any_tumor(b, turnover, mutant, u):
 
 @some
 @given(st.data())
+@pytest.mark.slow
 def test_e07_any_graph(data):
     """Four classes, any mutations and switches, two segments, both conventions: SciPy's DOP853."""
     probability, rate = between(1e-4, 0.2), between(1e-3, 0.3)
