@@ -83,6 +83,7 @@ def test_the_worst_share_is_the_mean_beyond_a_quantile_and_its_slope_is_right():
     slope_agrees(lambda v: goals.worst_share(v, 0.4, 0.05) @ v, close, range(5))
 
 
+@pytest.mark.slow
 def test_goals_are_those_of_the_engines():
     """Relapse and mean days without it of `extinction`, burden of `meanfield`; gradients as differences."""
     problem = study(LEVELS)
