@@ -366,6 +366,7 @@ def test_names_in_the_text_exist(page, folder, others):
     known |= {key for kinds in KINDS.values() for t in kinds.values() for key in t.model_fields}
     known |= MECHANISMS.keys() | attributes.keys() | store.provenance().keys() | set(jaxevo.__all__)
     known |= {"git_commit", "git_is_dirty", "format_version"}
+    known |= {"against_best", "is_no_worse", "is_better"}  # of the report of a search
     for base, rules in RULES.values():
         known |= rules.keys() | {
             key for name in rules for key in rule_class(base, name).model_fields
