@@ -320,6 +320,13 @@ count = 2
 cells = 10
 grown_to_cells = 2000
 
+[optimize]
+verdict_patients = 1
+
+[optimize.drugs.tki]
+cycle_days = 5
+max_mg = 60
+
 [record]
 every_days = 0.5
 clones_every_days = 2.0
@@ -461,6 +468,43 @@ slope_per_um = 8.58
 [host.drugs.gcsf]
 growth_gain = 2
 growth_half_um = 0.001
+
+[optimize]
+objective = "relapse_free_days"
+over = "worst"
+worst_share = 0.5
+patients = 3
+beside = "standard"
+min_neutrophils_per_l_1e9 = 0.8
+max_together = 2
+random_starts = 1
+compare = ["standard", "adaptive"]
+tumors = 20
+cells_tumors = 4
+robust_cv = 0.25
+robust_patients = 3
+
+[optimize.drugs.taxane]
+cycle_days = 21
+max_mg = 150
+step_mg = 10
+on_days = [0, 7]
+from_day = 1
+until_day = 70
+infusion_h = 3
+route = "infusion"
+max_per_cycle_mg = 200
+max_total_mg = 500
+
+[optimize.drugs.gcsf]
+cycle_days = 28
+max_mg = 0.5
+every_h = 48
+
+[optimize.drugs.pill]
+cycle_days = 14
+max_um = 2
+step_um = 0.5
 
 [patients]
 count = 4

@@ -40,7 +40,7 @@ MECHANISM_KEYS = {
     "apoptosis_evasion": {"evaded_share": 0.25},
     "immune_evasion": {"antigen_factor": 0.5, "ligand_share": 0.25},
     "quiescence": {"division_factor": 0},
-    "genetic_instability": {"mutation_factor": 10},
+    "genetic_instability": {"mutation_factor": 3},
     "fitness": {},
 }
 INHERITANCE_KEYS = {

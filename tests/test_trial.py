@@ -14,6 +14,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from jaxevo import StudyError, cli, compare, load_study, survival, trial
+from jaxevo.cli import room
 from jaxevo.config import Study
 from jaxevo.drug.schedule import Dose
 from jaxevo.engines import clones, regimen
@@ -457,7 +458,7 @@ def test_a_trial_that_cannot_fit_says_how_many_patients_do(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     write(tmp_path, TRIAL)
     memory = compare.PROGRAM_BYTES + 4 * 2**20
-    monkeypatch.setattr(cli, "_memory", lambda: memory)
+    monkeypatch.setattr(room, "_memory", lambda: memory)
     with pytest.raises(SystemExit) as left:
         cli.main(["trial", "study.toml", "--set", "patients.count=100"])
     assert left.value.code == 3

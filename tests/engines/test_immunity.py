@@ -435,7 +435,7 @@ def test_expected_cells_are_differentiable_in_every_immune_number():
 def test_what_has_no_law_is_refused():
     """Growth to a size in `extinction`, and cells that stand still in `meanfield`."""
     grown = problem(1, 5.0, {"treat_at_cells": 1000}, birth_rate=0.9, death_rate=0.1, **STEADY)
-    with pytest.raises(Refused, match="without crowding, immunity or feedback"):
+    with pytest.raises(Refused, match="without immunity or feedback"):
         extinction.simulate(grown)
     still = problem(10, 5.0, {"still_below": 1.0}, **STEADY)
     with pytest.raises(Refused, match="crowding, immunity or feedback reads it"):

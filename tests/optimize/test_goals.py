@@ -157,6 +157,7 @@ def test_a_level_of_neutrophils_that_cannot_be_is_refused():
         limits.neutrophils(study(LEVELS), LEVELS, 1.0)
 
 
+@pytest.mark.slow
 def test_a_schedule_is_found_within_its_limits_and_on_existing_doses():
     """Levels of two drugs, 6 uM in each week together: better than the arm, and no limit is broken."""
     problem = study(LEVELS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxevo import StudyError, assay, cli, load_study, screen, store
+from jaxevo.cli import room
 from jaxevo.config import Study
 from jaxevo.config.agents import levels_around
 from jaxevo.engines import clones
@@ -303,6 +304,6 @@ def test_a_screen_that_cannot_fit_is_refused(tmp_path, monkeypatch, capsys):
     """Before anything is computed, exit 3."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path, SCREEN)
-    monkeypatch.setattr(cli, "_memory", lambda: 10**6)
+    monkeypatch.setattr(room, "_memory", lambda: 10**6)
     assert leave() == 3
     assert "of memory, and there are 1 MB; lower screen.replicates" in capsys.readouterr().err
