@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxevo.improve import report
+from jaxevo.improve import report, text
 from jaxevo.improve.verdict import off_by, verdict
 from tests.improve.studies import SMALL
 from tests.statistics import assert_probability
@@ -46,6 +46,23 @@ def test_a_schedule_is_held_against_the_best_arm_within_its_limits():
     assert (told["arm"], told["is_no_worse"]) == ("one", False)
     told = told_against([USUAL, RARE, OFTEN], [0.5, 0.05, 0.9], [True, False, False])
     assert told["arm"] is None
+
+
+def test_a_prediction_that_fails_is_said_to_fail():
+    """In its row and below the table; not where it holds, nor where there is none."""
+    row = {"observed_relapse_probability": 0.9, "observed_low": 0.8, "observed_high": 0.95}
+    good = row | {"predicted_relapse_probability": 0.85, "is_predicted_inside": True}
+    bad = row | {"predicted_relapse_probability": 0.4, "is_predicted_inside": False}
+    none = row | {"predicted_relapse_probability": None}
+    lines = text.table({"good": good, "bad": bad, "none": none}, "relapse")
+    assert ["not as predicted" in line for line in lines] == [
+        *[False] * 3,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert not any("not as predicted" in line for line in text.table({"good": good}, "relapse"))
 
 
 def test_what_is_observed_has_the_probability_that_was_predicted(tmp_path):
