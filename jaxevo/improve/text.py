@@ -4,8 +4,8 @@ from typing import Any
 
 MOST_ROWS = 60  # of the schedule; the files have all
 MISSED = [
-    "  (not as predicted: one row in twenty by chance; or under crowding, immunity or feedback, where it follows",
-    "  the mean course of all tumors and calls a population at its own capacity far too safe)",
+    "  (not as predicted: one row in twenty by chance; or under crowding, immunity or feedback, where a",
+    "  prediction follows the mean course of all tumors and calls one at its own capacity far too safe)",
 ]
 
 
