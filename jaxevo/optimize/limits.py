@@ -1,11 +1,16 @@
 """Limits: what the body may be given, as g(amounts) <= 0, in units of the bound.
 
     total         sum / bound - 1
-    neutrophils   ln(bound / lowest count) in every week of the course (`host`), so that the slope does
-                  not vanish where the marrow is all but gone; drug effects are averaged over days
+    neutrophils   ln(bound / lowest count) in every day of the course (`host`): the logarithm, so that
+                  the slope does not vanish where the marrow is all but gone; days, so that no row has
+                  two minima and a kink where the other becomes the lower
 
-The course of the marrow is differentiated in reverse mode; the steps of an interval are computed again
-on the way back, so that memory grows with the number of intervals, not of steps.
+All rows of the marrow's limit have their slopes in one pass: with y_i the cells of the marrow at the start
+of interval i, c_i the levels of the drugs in it and a the amounts,
+
+    dy_{i+1}/da = A_i dy_i/da + B_i dc_i/da,        A_i = dy_{i+1}/dy_i,   B_i = dy_{i+1}/dc_i
+
+where A_i and B_i of all intervals are found side by side, and dc_i/da does not depend on a.
 """
 
 import dataclasses
@@ -22,7 +27,7 @@ from jaxevo.engines import objective
 from jaxevo.engines.base import Arm, Problem
 from jaxevo.state import Array
 
-DAY, WEEK = 1.0, 7.0  # days of an interval of the marrow, and of a row of its limit
+DAY = 1.0  # longest interval of the marrow, over parts of which drug effects are averaged
 
 
 class Limit(NamedTuple):
@@ -31,6 +36,15 @@ class Limit(NamedTuple):
     name: str
     value: Callable[[Float[Array, " entry"]], Float[Array, " row"]]
     share: Float[np.ndarray, "row entry"] | None = None  # where g = share @ amounts - 1
+    slopes: Callable[[Float[Array, " entry"]], tuple[Array, Array]] | None = None  # g and dg/da
+
+    def value_and_slopes(self, amounts: Float[Array, " entry"]) -> tuple[Array, Array]:
+        """g [row] and its derivative by every amount [row, entry]."""
+        if self.share is not None:
+            return self.value(amounts), jnp.asarray(self.share)
+        if self.slopes is not None:
+            return self.slopes(amounts)
+        return self.value(amounts), jax.jacrev(self.value)(amounts)
 
 
 def total(name: str, weight: np.ndarray, most: np.ndarray) -> Limit:
@@ -62,7 +76,7 @@ def per_cycle(name: str, group: np.ndarray, most: float, weight: np.ndarray | No
 
 
 def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> Limit:
-    """Neutrophils of one patient are never below `least` (1e9/L), in every week of the course.
+    """Neutrophils of one patient are never below `least` (1e9/L), in every day of the course.
 
     Raises:
         ValueError: the study has no marrow, or `least` is not between 0 and its baseline.
@@ -75,28 +89,58 @@ def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> L
             f"neutrophils are to stay above {least:g}; expected a level between 0 and the baseline "
             f"{float(own.baseline):g} (1e9/L)"
         )
-    model = problem.models[patient]
+    pumps = problem.models[patient].cellular.transport
     given = objective.blood(problem._replace(arms=(arm,)), 0, patient, DAY)
     longest = float(given.duration.max())
-    week = (given.start + 1e-9) // WEEK
-    is_first = np.append(True, np.diff(week) > 0)
-    lasts = np.append(np.flatnonzero(is_first)[1:], len(week)) - 1
 
-    @jax.checkpoint
-    def interval(now, blood, duration, is_first):
-        lowest = jnp.where(is_first, now.circulating, now.lowest)
-        fresh = dataclasses.replace(now, lowest=lowest)
-        marrow, pumps = jax.tree.map(jnp.asarray, (own, model.cellular.transport))
-        after = host.advance(marrow, pumps, fresh, blood, duration, longest)
-        return after, after.lowest
+    def interval(cells, blood, duration):
+        """Cells [compartment] after an interval, and the lowest count of neutrophils in it."""
+        marrow, transport = jax.tree.map(jnp.asarray, (own, pumps))
+        now = dataclasses.replace(
+            host.start(marrow), proliferating=cells[0], transit=cells[1:4], circulating=cells[4],
+            lowest=cells[4],
+        )  # fmt: skip
+        after = host.advance(marrow, transport, now, blood, duration, longest)
+        compartments = (after.proliferating, *after.transit, after.circulating)
+        return jnp.stack(compartments), after.lowest
+
+    def course(amounts):
+        """Levels in blood, and cells at the start and the lowest count of every interval."""
+        levels = given.level(amounts)
+        first = jnp.full(5, jnp.asarray(own.baseline))
+
+        def onward(cells, given):
+            after, lowest = interval(cells, *given)
+            return after, (cells, lowest)
+
+        _, found = jax.lax.scan(onward, first, (levels, jnp.asarray(given.duration)))
+        return levels, *found
 
     def value(amounts):
-        first = host.start(jax.tree.map(jnp.asarray, own))
-        steps = (given.level(amounts), jnp.asarray(given.duration), jnp.asarray(is_first))
-        _, lowest = jax.lax.scan(lambda now, x: interval(now, *x), first, steps)
-        return jnp.log(least) - jnp.log(lowest[lasts])
+        return jnp.log(least) - jnp.log(course(amounts)[2])
 
-    return Limit("neutrophils" if patient == 0 else f"neutrophils of patient {patient}", value)
+    with jax.enable_x64(True):
+        each = jnp.eye(len(arm.doses) + len(arm.levels))
+        of_levels = np.moveaxis(np.asarray(jax.vmap(given.level)(each)), 0, -1)  # they are linear
+
+    def slopes(amounts):
+        levels, cells, lowest = course(amounts)
+        of_interval = jax.vmap(jax.jacrev(interval, (0, 1)))
+        after, low = of_interval(cells, levels, jnp.asarray(given.duration))
+
+        def onward(cells, parts):
+            (by_cells, by_level), (low_by_cells, low_by_level), of_level = parts
+            entered = lambda by: jnp.tensordot(by, of_level, 2)  # noqa: E731
+            return by_cells @ cells + entered(by_level), low_by_cells @ cells + entered(
+                low_by_level
+            )
+
+        first = jnp.zeros((cells.shape[1], amounts.shape[0]))
+        _, by_amount = jax.lax.scan(onward, first, (after, low, jnp.asarray(of_levels)))
+        return jnp.log(least) - jnp.log(lowest), -by_amount / lowest[:, None]
+
+    name = "neutrophils" if patient == 0 else f"neutrophils of patient {patient}"
+    return Limit(name, value, slopes=slopes)
 
 
 def joined(limits: tuple[Limit, ...]) -> Callable[[Float[Array, " entry"]], Float[Array, " row"]]:

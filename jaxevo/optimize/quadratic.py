@@ -18,14 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import lu_factor, lu_solve
 
 MEMORY = 20  # pairs
-ACCURACY = 1e-10  # of the program, relative to its slope
+ACCURACY = 1e-11  # of the program, relative to its slope
 MOST_STEPS = 60  # of the interior point method
 LEAST_CURVATURE = 0.2  # of a pair, as a share of what B expected
 ROUGH = 1e-4  # accuracy from which on a step that makes it worse ends the method
+FEW = 64  # rows that all count at once
+EXCESS = 1e-8  # by which a row is broken that then counts
 NEAR, FAR = 1e-3, 0.995  # first slack at least; share of the way to a bound
-ALONE, FEWEST = 200_000, 8  # multiplications of one thread; rows of a block at least
 
 
 class Pairs(NamedTuple):
@@ -66,7 +68,7 @@ class Curvature(NamedTuple):
         if not len(moved):
             return cls(1.0, np.zeros((moved.shape[1], 0)), np.zeros((0, 0)))
         product = moved @ change.T
-        scale = float(change[-1] @ change[-1] / product[-1, -1])
+        scale = float(np.sqrt(change[-1] @ change[-1]))
         below, diagonal = np.tril(product, -1), np.diag(np.diag(product))
         middle = np.block([[scale * moved @ moved.T, below], [below.T, -diagonal]])
         return cls(scale, np.concatenate([scale * moved, change]).T, middle)
@@ -99,11 +101,35 @@ class Polytope(NamedTuple):
         return np.clip(place + self.step(place, none, curve)[0], 0, 1)
 
     def step(
-        self, unit: np.ndarray, slope: np.ndarray, curve: Curvature
+        self,
+        unit: np.ndarray,
+        slope: np.ndarray,
+        curve: Curvature,
+        likely: np.ndarray | None = None,
     ) -> tuple[Float[np.ndarray, " variable"], Float[np.ndarray, " row"]]:
-        """The step to the least of the model, and the pressure of every row."""
-        now = _Inner.at(self, unit, slope)
-        model = _Model(slope, curve, self.rows, self.most - self.rows @ unit)
+        """The step to the least of the model, and the pressure of every row.
+
+        Of many rows those that are `likely` to press count first, then as well those that the step would
+        break more than the rows before and after them.
+        """
+        room, pressure = self.most - self.rows @ unit, np.zeros(len(self.most))
+        counts = np.full(len(room), len(room) <= FEW) | (False if likely is None else likely)
+        while True:
+            chosen = np.flatnonzero(counts)
+            x, pressing = self._least(unit, slope, curve, chosen)
+            over = np.where(counts, 0.0, self.rows @ x - room)
+            around = np.pad(over, 1, constant_values=-np.inf)
+            worst = (over > EXCESS) & (over >= around[:-2]) & (over >= around[2:])
+            if not worst.any():
+                pressure[chosen] = pressing
+                return x, pressure
+            counts |= worst
+
+    def _least(self, unit: np.ndarray, slope: np.ndarray, curve: Curvature, chosen: np.ndarray):
+        """The same for some of the rows."""
+        part = Polytope(self.rows[chosen], self.most[chosen])
+        now = _Inner.at(part, unit, slope)
+        model = _Model(slope, curve, part.rows, part.most - part.rows @ unit)
         least, found = np.inf, now
         for _ in range(MOST_STEPS):
             wrong = model.residual(now)
@@ -180,13 +206,13 @@ class _Model(NamedTuple):
         columns = np.concatenate([self.curve.wide, self.rows.T], axis=1)
         diagonal, first = self.curve.scale + low + high, self.curve.wide.shape[1]
         thin = columns / diagonal[:, None]
-        core = _product(columns, thin)
+        core = columns.T @ thin
         core[:first, :first] -= self.curve.middle
         core[first:, first:] += np.diag(1 / row)
-        inverse = np.linalg.inv(core) if len(core) else core
+        factors = lu_factor(core) if len(core) else None
 
         def solved(q):
-            return q / diagonal - thin @ (inverse @ (q @ thin))
+            return q / diagonal - (thin @ lu_solve(factors, q @ thin) if factors else 0.0)
 
         def change(wanted) -> _Inner:
             """That brings slack times force to what is wanted."""
@@ -214,12 +240,3 @@ class _Model(NamedTuple):
 
 def _size(slope: np.ndarray) -> float:
     return max(float(np.abs(slope).max(initial=0.0)), NEAR)
-
-
-def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """one.T @ other in blocks for which OpenBLAS starts no threads, since two that do wait for each other."""
-    size = ALONE // (one.shape[1] * other.shape[1] + 1)
-    if size < FEWEST:
-        return one.T @ other
-    blocks = [slice(i, i + size) for i in range(0, len(one), size)]
-    return sum((one[b].T @ other[b] for b in blocks), np.zeros((one.shape[1], other.shape[1])))

@@ -4,12 +4,13 @@ In the unit box u of the pattern, with F = asinh(goal), which has the same minim
 
     L(u, m, r) = F(u) + sum_k [max(0, m_k + r g_k(u))^2 - m_k^2] / (2 r)
 
-is the augmented Lagrangian of the limits g <= 0 (Nocedal & Wright 2006, Numerical Optimization, chapter
-17.3). Stages:
+is the augmented Lagrangian of the limits g <= 0 (Nocedal & Wright 2006, Numerical Optimization, chapters
+17.3 and 18). Stages:
 
-    descent   Adam with a cosine schedule, projected to the box
-    polish    L-BFGS among the places that keep all totals, exactly: they are linear (`quadratic`), so
-              that k counts the other limits only; m and r move when the slope is small enough for them
+    descent   Adam with a cosine schedule, projected to the box; m moves after every chunk
+    polish    steps to the least of a quadratic model (L-BFGS) within the limits, straightened where the
+              start is (`quadratic`), as far as L falls, m the multipliers of that model. Totals are
+              linear and hold exactly: k counts the other limits only
     leaps     L at its multipliers along each variable alone finds what no slope shows, such as one more
               pulse under a steep Hill curve; the 1, 2, 4, ... best leaps together are the next starts
 
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from jaxevo.optimize.limits import Limit, joined, rows_of
 from jaxevo.optimize.pattern import Pattern, check, random
@@ -44,6 +46,8 @@ from jaxevo.optimize.state import (
     save,
 )
 from jaxevo.optimize.steps import (
+    Box,
+    Seen,
     Task,
     Team,
     Terms,
@@ -55,9 +59,7 @@ from jaxevo.optimize.steps import (
     polished,
 )
 
-FIRST_SLOPE = 0.1  # at which multipliers move first; a tenth at each next time
-PATIENCE = 6  # chunks after which they move in any case
-FIRST_PENALTY, LARGEST_PENALTY = 10.0, 1e5
+FIRST_PENALTY = 10.0
 LEVELS = 5  # of a variable, tried in a leap
 HALFWAYS = 60  # from a start to the anchor, at most, until the goal has a value
 NEAR = 1e-4  # of the box: what has converged and is drawn back further has not
@@ -96,15 +98,21 @@ def search(
     """
     check(pattern)
     limits = tuple(limits)
-    with jax.enable_x64(True), contextlib.closing(Team()) as team:
+    one_thread = threadpool_limits(
+        1, "blas"
+    )  # of each start; those of OpenBLAS wait for each other
+    with one_thread, jax.enable_x64(True), contextlib.closing(Team()) as team:
         places = _starts(pattern, starts, num_random, seed)
+        if any(limit.share is None for limit in limits):
+            settings = settings._replace(tolerance=settings.curved_tolerance)
         task = Task(
             lambda u: goal.value(pattern.amounts(pattern.of_unit(u))),
             lambda u: joined(limits)(pattern.amounts(pattern.of_unit(u))),
+            _slopes(pattern, limits),
             settings,
         )
         anchor = _anchor(task, places)
-        own = _Own(task, team, *_totals(pattern, limits, anchor))
+        own = _Own(task, team, _box(pattern, limits, anchor))
         state = _begin(own, places, anchor)
         history = np.zeros((0, len(HISTORY)))
         if saved is not None and saved.exists():
@@ -128,13 +136,7 @@ class _Own(NamedTuple):
 
     task: Task
     team: Team
-    polytope: Polytope  # of the limits that are totals
-    is_total: np.ndarray  # [row] of all limits
-
-    def terms(self, state: State, stage: int) -> Terms:
-        """Of every start; in the polish totals are kept exactly instead."""
-        counts = np.where(self.is_total & (stage == POLISH), 0.0, 1.0)
-        return Terms(state.multiplier, state.penalty, np.tile(counts, (len(state.unit), 1)))
+    box: Box
 
     def back(self, units, anchor):
         """Places where every limit holds, if one does: they, their goals, and whether it does."""
@@ -162,7 +164,23 @@ def _anchor(task: Task, units) -> np.ndarray:
     return places[int(np.argmax(np.asarray(holds)))]
 
 
-def _totals(pattern: Pattern, limits, anchor: np.ndarray) -> tuple[Polytope, np.ndarray]:
+def _slopes(pattern: Pattern, limits):
+    """All rows of all limits and their slopes, in the unit box."""
+    by_unit = np.zeros((len(pattern.weight), len(pattern.low)))
+    by_unit[np.arange(len(pattern.weight)), pattern.variable] = pattern.weight
+    by_unit *= pattern.high - pattern.low
+
+    def both(unit):
+        amounts = pattern.amounts(pattern.of_unit(unit))
+        found = [limit.value_and_slopes(amounts) for limit in limits]
+        rows = jnp.concatenate([jnp.zeros(0), *(rows for rows, _ in found)])
+        slopes = jnp.concatenate([jnp.zeros((0, len(amounts))), *(slopes for _, slopes in found)])
+        return rows, slopes @ jnp.asarray(by_unit)
+
+    return both
+
+
+def _box(pattern: Pattern, limits, anchor: np.ndarray) -> Box:
     """Limits that are totals, in the unit box, and which rows of all they are.
 
     What not even the anchor keeps is kept as far as it does.
@@ -180,45 +198,48 @@ def _totals(pattern: Pattern, limits, anchor: np.ndarray) -> tuple[Polytope, np.
             own = np.stack([np.bincount(pattern.variable, row, num) for row in each]) * width[None]
             rows.append(own)
             most.append(np.maximum(1 - limit.share @ lowest, own @ anchor))
-    return Polytope(np.concatenate(rows), np.concatenate(most)), np.concatenate(is_total)
+    polytope = Polytope(np.concatenate(rows), np.concatenate(most))
+    return Box(polytope, np.concatenate(is_total), anchor)
+
+
+def _placed(own: _Own, units: np.ndarray, anchor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts drawn back to where all limits hold, then halfway to the anchor until the goal has a value:
+    the places, and the goal there, infinite for none.
+    """
+    drawn, values, holds = own.back(units, anchor)
+    for _ in range(HALFWAYS):
+        has_value = np.isfinite(values)
+        if has_value.all():
+            break
+        drawn = np.where(has_value[:, None], drawn, (drawn + anchor) / 2)
+        values, rows = judged(own.task, own.team, drawn)
+        holds = np.where(has_value, holds, np.all(rows <= 0, axis=1))
+    return drawn, np.where(holds & np.isfinite(values), values, np.inf)
 
 
 def _begin(own: _Own, units: np.ndarray, anchor: np.ndarray) -> State:
     task, num, size = own.task, *units.shape
-    drawn, values, holds = own.back(units, anchor)
-    candidates = np.where(holds & np.isfinite(values), values, np.inf)
-    first = int(np.argmin(candidates))
-    best, best_value = drawn[first], candidates[first]
-    begun = np.array(np.where(np.isfinite(values), values, 0.0))
-    for _ in range(HALFWAYS):  # to where the goal has a value
-        drawn = np.where(np.isfinite(values)[:, None], drawn, (drawn + anchor) / 2)
-        if np.all(np.isfinite(values)):
-            break
-        values, _ = judged(task, own.team, drawn)
+    drawn, values = _placed(own, units, anchor)
+    first = int(np.argmin(values))
     pairs = np.zeros((num, MEMORY, size))
-    has_paths = not np.all(own.is_total)
     adam = jax.vmap(new_adam(task.settings).init)(jnp.asarray(drawn))
     state = State(
         unit=drawn,
         anchor=anchor,
         good=drawn,
-        multiplier=np.zeros((num, len(own.is_total))),
+        multiplier=np.zeros((num, len(own.box.is_total))),
         penalty=np.full(num, FIRST_PENALTY),
-        worst=np.full(num, np.inf),
-        enough=np.full(num, FIRST_SLOPE if has_paths else task.settings.tolerance),
-        waited=np.zeros(num, int),
         adam=adam,
         moved=pairs,
         change=pairs,
         pairs=np.zeros(num, int),
         slope=np.full(num, np.inf),
-        is_stuck=np.zeros(num, bool),
         is_there=np.zeros(num, bool),
         origin=units,
-        origin_value=begun,
-        best=best,
-        best_value=best_value,
-        best_multiplier=np.zeros(len(own.is_total)),
+        origin_value=values,
+        best=drawn[first],
+        best_value=values[first],
+        best_multiplier=np.zeros(len(own.box.is_total)),
         best_slope=np.array(np.inf),
         stage=np.array(DESCENT if task.settings.descent_steps else POLISH),
         count=np.array(0),
@@ -229,82 +250,60 @@ def _begin(own: _Own, units: np.ndarray, anchor: np.ndarray) -> State:
 
 def _chunk(own: _Own, state: State) -> tuple[State, np.ndarray]:
     """Some steps of all starts, and the multipliers that follow."""
-    task, settings, stage = own.task, own.task.settings, int(state.stage)
-    terms = own.terms(state, stage)
-    if stage == DESCENT:
-        unit, good, adam = descended(task, own.team, state, terms, settings.chunk)
-        state = state._replace(unit=unit, good=good, adam=adam, slope=np.full(len(unit), np.inf))
-        now = all_seen(task, own.team, unit, terms)
-        value, rows = now.value, now.rows
-        followed = np.maximum(0.0, state.multiplier + state.penalty[:, None] * rows)
-    else:
-        state, value, rows = _polished(own, state, terms)
-        pushed = np.maximum(0.0, state.multiplier + state.penalty[:, None] * rows)
-        followed = np.where(own.is_total[None], state.multiplier, pushed)
-    worst = np.max(rows, axis=1, initial=0.0)
-    of_paths = np.where(own.is_total[None], 0.0, np.minimum(-rows, followed))
-    gap = np.max(np.abs(of_paths), axis=1, initial=0.0)
-    settled = (state.slope <= settings.tolerance) | state.is_stuck
-    there = settled & (worst <= settings.violation) & (gap <= 10 * settings.violation)
-    there = (state.is_there | there) & (stage == POLISH)
-    waited = state.waited + 1
-    is_near = state.slope <= state.enough
-    moves = (is_near | state.is_stuck | (waited >= PATIENCE) | (stage == DESCENT)) & ~there
-    is_slow = worst > 0.25 * np.maximum(state.worst, settings.violation)
-    grows = moves & is_slow & is_near & (stage == POLISH)
-    penalty = np.where(grows, np.minimum(4 * state.penalty, LARGEST_PENALTY), state.penalty)
-    closer = np.maximum(settings.tolerance / 2, 0.1 * state.enough)
-    if np.all(own.is_total):
-        closer = state.enough
-    ranked = np.where((worst > settings.violation) | ~np.isfinite(value), np.inf, value)
+    is_descent = int(state.stage) == DESCENT
+    state, each = (_descended if is_descent else _polished)(own, state)
+    value = np.array([now.value for now in each])
+    worst = np.array([np.max(now.rows, initial=0.0) for now in each])
+    ranked = np.where((worst > own.task.settings.violation) | ~np.isfinite(value), np.inf, value)
     first = int(np.argmin(ranked))
     if ranked[first] < state.best_value:
         state = state._replace(
-            best=state.unit[first], best_value=ranked[first], best_multiplier=followed[first],
-            best_slope=state.slope[first] if gap[first] <= 10 * settings.violation else np.inf,
+            best=state.unit[first], best_value=ranked[first],
+            best_multiplier=state.multiplier[first], best_slope=state.slope[first],
         )  # fmt: skip
     summary = np.array([
-        stage, state.best_value, np.nanmedian(value), np.max(worst), np.max(state.slope),
-        np.sum(there),
+        state.stage, state.best_value, np.nanmedian(value), np.max(worst), np.max(state.slope),
+        np.sum(state.is_there),
     ], float)  # fmt: skip
-    return state._replace(
-        is_there=there,
-        worst=np.where(moves, worst, state.worst),
-        waited=np.where(moves, 0, waited),
-        enough=np.where(moves & (stage == POLISH), closer, state.enough),
-        multiplier=np.where(moves[:, None], followed, state.multiplier),
-        penalty=penalty,
-        count=state.count + 1,
-    ), summary  # fmt: skip
+    return state._replace(count=state.count + 1), summary
 
 
-def _polished(own: _Own, state: State, terms: Terms):
-    """A chunk of L-BFGS of every start that is not there: state, goals and limits."""
+def _descended(own: _Own, state: State) -> tuple[State, list[Seen]]:
+    """A chunk of Adam of every start, and what is seen there."""
+    task, ones = own.task, np.ones(len(own.box.is_total))
+    terms = [Terms(*x, ones) for x in zip(state.multiplier, state.penalty, strict=True)]
+    unit, good, adam = descended(task, own.team, state, terms, task.settings.chunk)
+    each = all_seen(task, own.team, unit)
+    rows = np.stack([now.rows for now in each])
+    pushed = np.maximum(0.0, state.multiplier + state.penalty[:, None] * rows)
+    slope = np.full(len(unit), np.inf)
+    return state._replace(unit=unit, good=good, adam=adam, multiplier=pushed, slope=slope), each
+
+
+def _polished(own: _Own, state: State) -> tuple[State, list[Seen]]:
+    """A chunk of the polish of every start that is not there, and what is seen there."""
     place = np.stack([
-        unit if done else own.polytope.nearest(unit)
-        for unit, done in zip(state.unit, state.is_there | (state.count > 0), strict=True)
+        unit if int(state.count) else own.box.polytope.nearest(unit) for unit in state.unit
     ])  # fmt: skip
 
     def walk(k):
         pairs = Pairs(*(x[k, MEMORY - state.pairs[k] :] for x in (state.moved, state.change)))
-        own_terms = Terms(*(x[k] for x in terms))
-        enough = np.inf if state.is_there[k] else state.enough[k]
-        return polished(own.task, own.polytope, place[k], pairs, own_terms, enough)
+        most = 0 if state.is_there[k] else own.task.settings.chunk
+        return polished(own.task, own.box, place[k], pairs, float(state.penalty[k]), most)
 
     walks = own.team.each(walk, range(len(place)))
-    multiplier = state.multiplier.copy()
-    multiplier[:, own.is_total] = [w.pressure for w in walks]
     filled = lambda x: np.pad(x, ((MEMORY - len(x), 0), (0, 0)))  # noqa: E731
     state = state._replace(
         unit=np.stack([w.unit for w in walks]),
+        multiplier=np.stack([w.pressure for w in walks]),
+        penalty=np.array([w.penalty for w in walks]),
         moved=np.stack([filled(w.pairs.moved) for w in walks]),
         change=np.stack([filled(w.pairs.change) for w in walks]),
         pairs=np.array([len(w.pairs.moved) for w in walks]),
         slope=np.array([w.slope for w in walks]),
-        is_stuck=np.array([w.is_stuck for w in walks]),
-        multiplier=multiplier,
+        is_there=state.is_there | np.array([w.is_there or w.is_stuck for w in walks]),
     )
-    return state, np.array([w.last.value for w in walks]), np.stack([w.last.rows for w in walks])
+    return state, [w.last for w in walks]
 
 
 def _next_stage(own: _Own, state: State, best: np.ndarray) -> State:
@@ -313,7 +312,7 @@ def _next_stage(own: _Own, state: State, best: np.ndarray) -> State:
     if int(state.stage) == DESCENT:
         if count * settings.chunk < settings.descent_steps:
             return state
-        return state._replace(stage=np.array(POLISH), count=np.array(0))
+        return _settled(own, state)
     if not np.all(state.is_there) and count < settings.polish_chunks:
         return state
     is_last = int(state.leap) >= settings.leaps or not np.isfinite(state.best_value)
@@ -321,6 +320,21 @@ def _next_stage(own: _Own, state: State, best: np.ndarray) -> State:
         before = float(best[-count - 1])
         is_last = float(best[-1]) > before - AS_GOOD * max(1.0, abs(before))
     return state._replace(stage=np.array(DONE)) if is_last else _leapt(own, state)
+
+
+def _settled(own: _Own, state: State) -> State:
+    """Where the descent ended, within the limits, or where it began if that is better.
+
+    Totals alone are kept by the polish, and not even a bad end is drawn back.
+    """
+    polish = {"stage": np.array(POLISH), "count": np.array(0)}
+    if own.box.is_total.all():
+        return state._replace(**polish)
+    within = np.stack([own.box.polytope.nearest(unit) for unit in state.unit])
+    ended, values, holds = own.back(within, state.anchor)
+    begun, before = _placed(own, state.origin, state.anchor)
+    is_better = holds & np.isfinite(values) & (values <= before)
+    return state._replace(unit=np.where(is_better[:, None], ended, begun), **polish)
 
 
 def _leaps(own: _Own, unit: np.ndarray, multiplier: np.ndarray):

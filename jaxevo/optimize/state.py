@@ -18,6 +18,7 @@ class Settings(NamedTuple):
     descent_steps: int = 50
     rate: float = 0.08  # of Adam, share of the box per step
     tolerance: float = 1e-5  # projected slope of L, relative to max(1, |goal|)
+    curved_tolerance: float = 1e-4  # the same where limits are curved, so that rounding hides more
     violation: float = 1e-7  # of a limit, in units of its bound
     chunk: int = 25  # steps between two looks, multipliers and savings
     polish_chunks: int = 40  # at most, of one round
@@ -32,18 +33,14 @@ class State(NamedTuple):
     good: Float[np.ndarray, "start variable"]  # where the goal had a value, on the descent
     multiplier: Float[np.ndarray, "start row"]
     penalty: Float[np.ndarray, " start"]
-    worst: Float[np.ndarray, " start"]  # violation when the multipliers last moved
-    enough: Float[np.ndarray, " start"]  # slope at which they move
-    waited: Int[np.ndarray, " start"]  # chunks since
     adam: Any
     moved: Float[np.ndarray, "start pair variable"]  # the last pairs of L-BFGS, zeros before them
     change: Float[np.ndarray, "start pair variable"]
     pairs: Int[np.ndarray, " start"]  # how many there are
     slope: Float[np.ndarray, " start"]  # projected
-    is_stuck: Bool[np.ndarray, " start"]  # no step goes down any more
-    is_there: Bool[np.ndarray, " start"]
+    is_there: Bool[np.ndarray, " start"]  # or stuck where no step goes down any more
     origin: Float[np.ndarray, "start variable"]  # where the search began
-    origin_value: Float[np.ndarray, " start"]  # the goal within the limits there, 0 for none
+    origin_value: Float[np.ndarray, " start"]  # the goal within the limits there, infinite for none
     best: Float[np.ndarray, " variable"]
     best_value: Float[np.ndarray, ""]  # infinite until something is feasible
     best_multiplier: Float[np.ndarray, " row"]
