@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import optimize
 
 from jaxevo import host
 from jaxevo.drug.schedule import Dose, Level
@@ -148,6 +149,58 @@ def test_the_neutrophil_limit_is_that_of_the_engine_and_its_slope_is_right():
     assert 1.5 * np.exp(-rows.max()) == pytest.approx(lowest, rel=5e-3)
     assert lowest < 4
     slope_agrees(limit.value, at, (0, 3, 6))
+
+
+def test_slopes_of_the_neutrophil_limit_over_two_years():
+    """All days by all doses in one pass: central differences of fourth order, and zero before a dose."""
+    doses = tuple(Dose(d, 14.0 * k, 60.0 + 3 * k) for k in range(52) for d in range(2))
+    arm = Arm("fortnights", doses)
+    problem = marrow(arm)._replace(horizon=728.0)
+    limit, at = limits.neutrophils(problem, arm, 1.5), goals.amounts_of(arm)
+    with jax.enable_x64(True):
+        value = jax.jit(limit.value)
+        rows, slopes = map(np.asarray, jax.jit(limit.value_and_slopes)(jnp.asarray(at)))
+        np.testing.assert_array_equal(rows, value(jnp.asarray(at)))
+        for k in (0, 41, 103):
+            step = np.zeros(len(at))
+            step[k] = 1e-3 * at[k]
+            one, two = (np.asarray(value(at + m * step) - value(at - m * step)) for m in (1, 2))
+            found = (8 * one - two) / (12 * step[k])
+            np.testing.assert_allclose(slopes[:, k], found, rtol=1e-5, atol=1e-8 * slopes.max())
+            before = int(doses[k].day)
+            assert np.all(slopes[:before, k] == 0)
+            assert slopes[before:, k].max() > 1e-4
+    assert len(rows) == 728
+
+
+def test_the_highest_doses_that_the_marrow_bears_are_those_of_scipy():
+    """As much as may be of both drugs, weighted, in four weeks; SLSQP from 5 % less finds no more."""
+    problem, most = marrow(DOSES), np.full(8, 400.0)
+    limit = limits.neutrophils(problem, DOSES, 1.5)
+    worth = 1 + 0.1 * np.arange(8)
+    goal = goals.Goal(lambda x: -(jnp.asarray(worth) @ x) / 400)
+    pattern = one_by_one(np.tile([0, 1], 4), most)
+    settings = Settings(leaps=0, curved_tolerance=1e-6)
+    found = search(goal, pattern, (limit,), num_random=2, settings=settings)
+    assert found.is_feasible
+    assert found.is_converged
+    assert found.starts["is_converged"].all()
+    slack, multiplier = found.slack["neutrophils"], found.multiplier["neutrophils"]
+    assert 0 <= slack.min() < 1e-6
+    assert np.all(multiplier >= 0)
+    assert np.all(multiplier * slack < 1e-4)
+    with jax.enable_x64(True):
+        both = jax.jit(limit.value_and_slopes)
+        expected = optimize.minimize(
+            lambda u: -worth @ u, 0.95 * found.variables / 400, jac=lambda _: -worth,
+            bounds=[(0, 1)] * 8, method="SLSQP", options={"ftol": 1e-12, "maxiter": 300},
+            constraints={
+                "type": "ineq", "fun": lambda u: -np.asarray(both(400 * u)[0]),
+                "jac": lambda u: -400 * np.asarray(both(400 * u)[1]),
+            },
+        )  # fmt: skip
+    assert expected.success
+    assert found.value == pytest.approx(expected.fun, rel=1e-6)
 
 
 def test_a_level_of_neutrophils_that_cannot_be_is_refused():

@@ -49,7 +49,7 @@ def test_the_nearest_place_is_itself_within_and_no_other_is_closer():
     A bound that nothing presses on is approached to the square root of the method's accuracy.
     """
     polytope, inside, _, _ = at_random(3, 0)
-    np.testing.assert_allclose(polytope.nearest(inside), inside, atol=1e-4)
+    np.testing.assert_allclose(polytope.nearest(inside), inside, atol=1e-6)
     rng = np.random.default_rng(4)
     place = rng.uniform(0, 1, NUM)
     found = polytope.nearest(place)
