@@ -46,6 +46,7 @@ def test_crowded_cells_follow_the_law_when_syncs_are_frequent(check):
     CROWDED[check](cells_kernel(syncs=64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", SEVERAL_LANES)
 def test_lanes_that_stall_and_split_follow_the_same_law(check):
     """Many short lanes per tumor: splitting, rebalancing and stalling change no law."""

@@ -111,6 +111,7 @@ def test_gradient_by_doses_goes_through_absorption_plasma_and_site():
     check(study(stations(**PHARMACOKINETICS), DOSES), (0, 5, 9, 13))
 
 
+@pytest.mark.slow
 def test_gradient_with_everything_at_once():
     """Both daughters, first passage, immigration, surgery and radiation."""
     arm = LEVELS._replace(jumps=(Jump(10.0, (0.3,)), Jump(14.0, gray=2.0)))

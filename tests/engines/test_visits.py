@@ -162,7 +162,7 @@ JUMPS = (Jump(5.0, (0.5, 0.9)), Jump(5.0, gray=1.0), Jump(8.0, gray=2.0), Jump(9
 DRUG = doses(A, range(0, 30, 2), is_oral=True)
 
 
-@pytest.mark.parametrize("horizon", [16.0, 17.0])
+@pytest.mark.parametrize("horizon", [16.0, pytest.param(17.0, marks=pytest.mark.slow)])
 def test_a_policy_that_always_answers_1_is_the_plain_arm(horizon):
     """Also where surgery and radiation come on the same day, on the day of a visit, and between syncs."""
     plain = Arm("plain", DRUG, (Level(C, 2.0, 9.5, 0.5),), JUMPS)

@@ -1,6 +1,7 @@
 """Every rule that a study can name, through the `clones` engine: where it acts, and where it must not."""
 
 import numpy as np
+import pytest
 
 from jaxevo.drug.schedule import Level
 from jaxevo.engines import clones, regimen
@@ -73,6 +74,7 @@ def test_every_rule_is_here():
     assert {"hold_and_reduce"} == SAFETY.keys()
 
 
+@pytest.mark.slow
 def test_a_policy_changes_the_dose_where_it_should_and_not_where_nothing_happens():
     """From one share to another in the patient named above; the first for ever in a tumor that stays."""
     shares = of(run_of_every_policy(), "line_share")[:, :, 0, :6]

@@ -210,7 +210,7 @@ def _resistance(_engine: str) -> Iterator[Finding]:
         yield close(f"M u F, b .25, d .18, u {u:g}", expected, obtained, 3e-5)
 
 
-@declare("E03", "resistance at detection", IWASA, EXACT, "clones")
+@declare("E03", "resistance at detection", IWASA, EXACT, "clones", slow=True)
 def _sampled_resistance(engine: str) -> Iterator[Finding]:
     """b .25, d .18, M u = 1: P(no mutant) of the limit law, M 1e6."""
     problem = detected(0.25, 0.18, 1e-6, 1e6, days=1.0, replicates=4_000, only=())

@@ -87,7 +87,7 @@ def followed(which: int, first: float, last: float) -> tuple[np.ndarray, np.ndar
     return months - stop, np.stack([count[:, 1], count[:, 0], extra[:, 0]], axis=1)
 
 
-@declare("V06", "CML when therapy stops", HAEHNEL, PUBLISHED, "meanfield")
+@declare("V06", "CML when therapy stops", HAEHNEL, PUBLISHED, "meanfield", slow=True)
 def _stopping(_engine: str) -> Iterator[Finding]:
     """The printed states are a simulation by others; whether a patient relapses is clinical outcome."""
     for which, row in enumerate(rows("immune_window")):
