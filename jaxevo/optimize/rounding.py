@@ -16,6 +16,7 @@ result is a feasible optimum under these moves. The rules are applied to what th
 as well, and the best is kept.
 """
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable
@@ -29,8 +30,9 @@ import numpy as np
 from jaxevo.optimize.limits import Limit, joined, rows_of
 from jaxevo.optimize.pattern import Pattern
 from jaxevo.optimize.state import Found
+from jaxevo.optimize.steps import Team
 
-AT_ONCE = 32  # candidates in one batch
+AT_ONCE = 8  # candidates in one call
 NEAREST = 2  # multiples above and below, where there are more than `MOST_LEVELS`
 MOST_LEVELS = 6
 MOST_GROUPS = 6000  # candidates of rule 4
@@ -70,8 +72,8 @@ def rounded(
             f"expected {len(pattern.low)} steps, none below 0, one for each variable of the pattern"
         )
     limits = tuple(limits)
-    with jax.enable_x64(True):
-        judge, keeps = _judge(goal, pattern, limits), _keeps(pattern, limits)
+    with jax.enable_x64(True), contextlib.closing(Team()) as team:
+        judge, keeps = _judge(goal, pattern, limits, team), _keeps(pattern, limits)
         levels = [_levels(pattern, steps, k) for k in range(len(steps))]
         tried, seen = [], []
         for origin in _origins(found, others):
@@ -118,24 +120,23 @@ def _improved(judge, keeps, levels, now, exchanges: int, groups: int, should_sto
     return now, value, taken, False
 
 
-def _judge(goal, pattern: Pattern, limits):
+def _judge(goal, pattern: Pattern, limits, team: Team):
     """[candidate, variable] -> goal and worst row of every candidate; NaN is never better."""
 
     @jax.jit
-    @jax.vmap
-    def both(variables):
-        amounts = pattern.amounts(variables)
-        worst = jnp.max(joined(limits)(amounts), initial=-jnp.inf)
-        return goal.value(amounts), worst
+    def both(candidates):
+        def one(variables):
+            amounts = pattern.amounts(variables)
+            return goal.value(amounts), jnp.max(joined(limits)(amounts), initial=-jnp.inf)
+
+        return jax.lax.map(one, candidates)
 
     def judge(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         number = len(candidates)
-        size = 1 if number == 1 else AT_ONCE
-        more = np.repeat(candidates[:1], -number % size, axis=0)
-        parts = np.concatenate([candidates, more]).reshape(-1, size, candidates.shape[1])
-        found = [both(jnp.asarray(part)) for part in parts]
-        values, worst = (np.concatenate([np.asarray(x) for x in row])[:number]
-                         for row in zip(*found, strict=True))  # fmt: skip
+        more = np.repeat(candidates[:1], -number % AT_ONCE, axis=0)
+        parts = np.concatenate([candidates, more]).reshape(-1, AT_ONCE, candidates.shape[1])
+        found = team.each(lambda part: tuple(map(np.asarray, both(jnp.asarray(part)))), parts)
+        values, worst = (np.concatenate(x)[:number] for x in zip(*found, strict=True))
         return np.where(np.isnan(values), np.inf, values), _exact(worst)
 
     return judge
