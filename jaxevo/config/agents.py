@@ -2,7 +2,8 @@
 
 The default levels of an agent are eight, at equal ratios over three decades around its half effect:
 the smallest dissociation constant times half odds over the effects of its targets; of a drug without an
-effect, the smallest constant by which it inhibits a pump or induces a switch.
+effect, the smallest constant by which it inhibits a pump, induces a switch, blocks the checkpoint of
+effector cells or removes suppressors.
 """
 
 import itertools
@@ -34,6 +35,10 @@ def half_effect(study: Draft, name: str) -> float | None:
     modulated = [pump.inhibited_by_ki_um.get(name, 0.0) for pump in study.pumps.values()]
     induced = [getattr(row, "induction_ec50_um", {}) for row in study.alterations.values()]
     modulated += [constants.get(name, 0.0) for constants in induced]
+    if study.immune is not None:
+        suppressors = study.immune.suppressors
+        removed = {} if suppressors is None else suppressors.removal_ec50_um
+        modulated += [study.immune.checkpoint_ec50_um.get(name, 0.0), removed.get(name, 0.0)]
     found = [x for x in effects if x > 0] or [x for x in modulated if x > 0]
     return min(found, default=None)
 

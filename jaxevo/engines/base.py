@@ -173,6 +173,12 @@ class Problem(NamedTuple):
             return own
         return dataclasses.replace(own, transduced_share=np.asarray(arm.transduced_share))
 
+    def of_patients(self, chosen: slice) -> "Problem":
+        """The same for some of the patients, with their founders and marrow."""
+        founders_of = self.founders_of[chosen]
+        hosts = self.hosts[chosen] if len(self.hosts) > 1 else self.hosts
+        return self._replace(patients=self.patients[chosen], founders_of=founders_of, hosts=hosts)
+
     @property
     def delivery_follows(self) -> bool:
         """Whether some site is the worse perfused the more cells it has."""

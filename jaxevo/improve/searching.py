@@ -72,8 +72,7 @@ def _of_patients(study: Study) -> Problem:
     elif not study.patients.values:
         whole["patients"]["count"] = table.patients
     problem, num = type(study).model_validate(whole).problem(), given(table.patients)
-    hosts = problem.hosts if len(problem.hosts) == 1 else problem.hosts[:num]
-    return problem._replace(patients=problem.patients[:num], hosts=hosts)
+    return problem.of_patients(slice(num))
 
 
 def found(own: Task, **options: Any) -> Found:

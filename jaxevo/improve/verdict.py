@@ -75,7 +75,8 @@ def verdict(
     }  # fmt: skip
     if pairing == "independent" and num > 1:
         whole["patients"]["count"] = num * len(study.arms)
-    whole["tumor"]["stop_at_cells"] = HOPELESS
+    most = whole["study"]["max_cells"] if engine == "cells" else HOPELESS
+    whole["tumor"]["stop_at_cells"] = min(HOPELESS, most)
     problem = seen(type(study).model_validate(whole).problem())
     plan = _plan(study, num, pairing)
     found: list[np.ndarray] = []
@@ -150,7 +151,7 @@ def _predicted(
         show("extinction", done / len(groups))
         own = bare._replace(arms=tuple(problem.arms[a] for a in group))
         if num > 1 and pairing == "independent":
-            own = own._replace(patients=bare.patients[group[0] * num : (group[0] + 1) * num])
+            own = own.of_patients(slice(group[0] * num, (group[0] + 1) * num))
         if not group or should_stop():
             continue
         try:

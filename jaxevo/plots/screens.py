@@ -13,6 +13,7 @@ from jaxevo.engines.base import Trajectory
 from jaxevo.plots.figures import arm_color, named, set_title
 
 MOST_LINES = 6  # drawn of many
+MOST_SLICES = 5  # of the third agent's levels, in the picture of a triple
 MOST_TICKS = 8  # of an axis of levels
 SURFACES = {  # variable: title, name of the color map, whether 0 is its middle
     "viability": ("viability", "viridis", False),
@@ -30,17 +31,22 @@ def pictures(arrays: Trajectory) -> dict[str, Callable[[str], Figure]]:
     """The pictures of a screen, by the names of their files."""
     root = {name: variable.data for name, variable in arrays[""].items()}
     drawn: dict[str, Callable[[str], Figure]] = {"curves": lambda title: curves(root, title)}
-    for number, pair in enumerate(_pairs(root), 1):
+    for number, pair in enumerate(_together(root, 2), 1):
         names = "_".join(re.sub(r"[^\w-]", "", str(root["agent"][a]))[:20] for a in pair)
         drawn[f"pair{number:02d}_{names}"] = lambda title, pair=pair: surfaces(root, pair, title)
+    for number, triple in enumerate(_together(root, 3), 1):
+        names = "_".join(re.sub(r"[^\w-]", "", str(root["agent"][a]))[:20] for a in triple)
+        drawn[f"triple{number:02d}_{names}"] = lambda title, triple=triple: slices(
+            root, triple, title
+        )
     return drawn
 
 
-def _pairs(root: Root) -> Iterator[tuple[int, int]]:
-    """Pairs of agents that were given together."""
-    for one, two in itertools.combinations(range(len(root["agent"])), 2):
-        if len(_rows(root, (one, two))):
-            yield one, two
+def _together(root: Root, number: int) -> Iterator[tuple[int, ...]]:
+    """So many agents that were given together."""
+    for agents in itertools.combinations(range(len(root["agent"])), number):
+        if len(_rows(root, agents)):
+            yield agents
 
 
 def _rows(root: Root, agents: tuple[int, ...]) -> np.ndarray:
@@ -104,7 +110,7 @@ def _days(root: Root) -> float | None:
     return float(np.median(known)) if known.size else None
 
 
-def surfaces(root: Root, pair: tuple[int, int], title: str = "") -> Figure:
+def surfaces(root: Root, pair: tuple[int, ...], title: str = "") -> Figure:
     """Heat maps of one pair of agents: viability and excesses, a row of panels per line."""
     shown = range(min(len(root["line"]), MOST_LINES))
     figure = Figure(figsize=(15, 1.3 + 3.6 * len(shown)), dpi=100, layout="constrained")
@@ -136,23 +142,59 @@ def surfaces(root: Root, pair: tuple[int, int], title: str = "") -> Figure:
     return figure
 
 
-def _is_clear(root: Root, name: str, pair: tuple[int, int], line: int) -> np.ndarray:
+def slices(root: Root, triple: tuple[int, ...], title: str = "") -> Figure:
+    """Heat maps of three agents in the first line: viability and excess over Bliss of the first two, a
+    column of panels for each level of the third.
+    """
+    rows, third = _rows(root, triple), triple[2]
+    levels = np.unique(root["level"][rows, third])
+    chosen = levels[np.unique(np.linspace(0, len(levels) - 1, MOST_SLICES).astype(int))]
+    shown = ("viability", "bliss_viability")
+    figure = Figure(figsize=(2.0 + 3.2 * len(chosen), 8.2), dpi=100, layout="constrained")
+    panels = figure.subplots(len(shown), len(chosen), squeeze=False)
+    for i, name in enumerate(shown):
+        text, colors, has_middle = SURFACES[name]
+        maps = [
+            _map(root, name, triple[:2], 0, rows[root["level"][rows, third] == x]) for x in chosen
+        ]
+        span = max((np.nanmax(np.abs(x)) for x in maps if np.isfinite(x).any()), default=0.0)
+        look = {"vmin": 0.0, "vmax": max(1.0, span)}
+        if has_middle:
+            span = max(span, LEAST_SPAN)
+            look = {"norm": TwoSlopeNorm(0.0, -span, span)}
+        for axes, values, level in zip(panels[i], maps, chosen, strict=True):
+            image = axes.imshow(values, origin="lower", aspect="auto", cmap=colors, **look)
+            _name_levels(axes, root, triple[:2], rows)
+            if i == 0:
+                axes.set_title(f"{level:.3g} uM", fontsize=10)
+        figure.colorbar(image, ax=panels[i].tolist(), shrink=0.9, label=text)
+    one, two, three = (named(str(root["agent"][a]), 30, 1) for a in triple)
+    line = f", {root['line'][0]}" if len(root["line"]) > 1 else ""
+    set_title(figure, title, f"{one} with {two} at levels of {three}, above each panel{line}")
+    return figure
+
+
+def _is_clear(root: Root, name: str, pair: tuple[int, ...], line: int) -> np.ndarray:
     """Where an excess is beyond its error."""
     excess, error = (_map(root, x, pair, line) for x in (name, f"{name}_error"))
     return np.abs(np.nan_to_num(excess)) > CLEAR * np.nan_to_num(error, nan=np.inf)
 
 
-def _map(root: Root, name: str, pair: tuple[int, int], line: int) -> np.ndarray:
-    """Values by level of the second agent (down) and of the first (across)."""
-    rows = _rows(root, pair)
+def _map(
+    root: Root, name: str, pair: tuple[int, ...], line: int, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Values by level of the second agent (down) and of the first (across), of the pair or of some rows."""
+    rows = _rows(root, pair) if rows is None else rows
     one, two = (np.unique(root["level"][rows, a]) for a in pair)
     return np.where(
         np.isfinite(values := root[name][rows, line].reshape(len(one), len(two))), values, np.nan
     ).T
 
 
-def _name_levels(axes: Axes, root: Root, pair: tuple[int, int]) -> None:
-    rows = _rows(root, pair)
+def _name_levels(
+    axes: Axes, root: Root, pair: tuple[int, ...], rows: np.ndarray | None = None
+) -> None:
+    rows = _rows(root, pair) if rows is None else rows
     for a, axis, name in zip(pair, (axes.xaxis, axes.yaxis), "xy", strict=True):
         levels = np.unique(root["level"][rows, a])
         ticks = np.unique(np.linspace(0, len(levels) - 1, MOST_TICKS).astype(int))

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxevo.engines.base import Arm, Founder, Problem
 from jaxevo.engines.patients import correlated, factor, ranks, uniform
+from tests import builders
 
 COUNT = 5_000
 FALSE_FAIL = 1e-6
@@ -132,3 +134,20 @@ def test_correlated_ranks_of_a_patient_do_not_depend_on_the_others():
     np.testing.assert_array_equal(correlated(own[:7], MATRIX), found[:7])
     np.testing.assert_allclose(found[:, 0], own[:, 0], rtol=1e-13)
     np.testing.assert_allclose(correlated(own, np.eye(3)), own, rtol=1e-13)
+
+
+def test_some_patients_keep_their_founders_and_marrow():
+    """Of four patients the second and third; one marrow for all stays one for all."""
+    model, arm = builders.build(drugs=("a",)), Arm("none", ())
+    hosts = [builders.host(model, baseline=3.0 + k) for k in range(4)]
+    whole = Problem(
+        model, (), (arm,), seed=1, replicates=1, horizon=7.0, sync=7.0, max_cells=8,
+        patients=tuple(builders.build(drugs=("a",), birth_rate=0.1 * k) for k in range(4)),
+        founders_of=tuple((Founder(k, 0, 0),) for k in range(4)), hosts=tuple(hosts),
+    )  # fmt: skip
+    part = whole.of_patients(slice(1, 3))
+    assert part.patients == whole.patients[1:3]
+    assert [part.founders_in(k)[0].count for k in range(2)] == [1, 2]
+    assert [float(part.host_of(k, arm).baseline) for k in range(2)] == [4.0, 5.0]
+    alike = whole._replace(hosts=whole.hosts[:1], founders_of=()).of_patients(slice(1, 3))
+    assert float(alike.host_of(1, arm).baseline) == 3.0

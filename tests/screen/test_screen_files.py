@@ -11,7 +11,9 @@ from jaxevo.cli import room
 from jaxevo.config import Study
 from jaxevo.config.agents import levels_around
 from jaxevo.engines import clones
+from jaxevo.engines.base import Variable
 from jaxevo.engines.cells import Progress
+from jaxevo.plots import screens
 from jaxevo.store import StoreError
 from tests.studies import MINIMAL, write
 
@@ -245,6 +247,30 @@ def test_the_file_holds_what_the_report_says(done):
 def test_pictures_are_curves_and_a_heat_map_per_pair(done):
     assert [path.name for path in done.pictures] == ["curves.png", "pair01_x_y.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in done.pictures)
+
+
+def test_three_agents_together_have_a_heat_map_at_each_level_of_the_third():
+    """Levels 3 x 2 x 2 of a, b, c; what the panels show is the file's own."""
+    one, two, three = [0.1, 1.0, 10.0], [0.2, 2.0], [0.3, 3.0]
+    level = np.array([[x, y, z] for x in [0, *one] for y in [0, *two] for z in [0, *three]])
+    rng = np.random.default_rng(1)
+    names = ("viability", "bliss_hazard", "bliss_viability", "loewe_hazard")
+    root = {name: rng.uniform(-1, 1, (len(level), 2)) for name in names}
+    root |= {f"{name}_error": np.full((len(level), 2), 0.1) for name in names[1:]}
+    root |= {"agent": np.array(["a", "b", "c"]), "line": np.array(["x", "y"]), "level": level}
+    arrays = {"": {name: Variable((), data, "", "") for name, data in root.items()}}
+    drawn = {name for name in screens.pictures(arrays) if name != "curves"}
+    assert drawn == {"pair01_a_b", "pair02_a_c", "pair03_b_c", "triple01_a_b_c"}
+    figure = screens.pictures(arrays)["triple01_a_b_c"]("title")
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in panels[:2]] == ["0.3 uM", "3 uM"]
+    for axes, (name, z) in zip(
+        panels, [(n, z) for n in ("viability", "bliss_viability") for z in three], strict=True
+    ):
+        at = [np.flatnonzero((level == [x, y, z]).all(axis=1))[0] for y in two for x in one]
+        np.testing.assert_array_equal(
+            np.asarray(axes.images[0].get_array()).ravel(), root[name][at, 0]
+        )
 
 
 def test_the_text_names_scale_interval_and_excess(done):
