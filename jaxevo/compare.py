@@ -254,8 +254,11 @@ DESCRIBED = {  # field of `Followed`: name, further axes, unit, text
     "origin": ("origin", (), "1", "of most resistant cells then: 0 none, 1 intrinsic, 2 acquired"),
     "given_mg": ("given_mg", ("drug",), "mg", "given in all, while it was followed"),
     "planned_mg": ("planned_mg", ("drug",), "mg", "the same at full doses; NaN where unknown"),
-    "lowest": ("lowest_neutrophils", (), "1e9/L", "smallest count of neutrophils"),
-    "grade_days": ("grade_days", ("grade",), "d", "days in each CTCAE grade, 0 to 4"),
+    "lowest": ("lowest_neutrophils", (), "1e9/L", "smallest count of neutrophils, as long as `grade_days`"),
+    "grade_days": (
+        "grade_days", ("grade",), "d",
+        "days in each CTCAE grade, 0 to 4, until the visit that ends the time on treatment",
+    ),
 }  # fmt: skip
 
 

@@ -87,6 +87,7 @@ def trajectory(
             lambda name: np.concatenate(
                 [t.shaped(getattr(g.watched, name)) for g, t in pairs], axis=1
             ),
+            np.concatenate([t.shaped(t.seen_until) for t in tables], axis=1),
         )  # fmt: skip
     root |= _clones(problem, len(replicates), net, groups)
     found = {"": root}
@@ -116,6 +117,8 @@ class _Table:
         cut = np.where(final.day > 0, last, 0.0)
         self.end_day = np.where(status == RUNNING, last, np.where(
             status == INTERRUPTED, cut, final.day))  # fmt: skip
+        is_whole = (status == RUNNING) | (status == EXTINCT)  # nobody sees that no cell is left
+        self.seen_until = np.where(is_whole, problem.horizon, self.end_day)
         self.day = when.day[when.is_record]
         unknown = (status == INTERRUPTED)[:, None] & (self.day > self.end_day[:, None] + 1e-9)
         self.unknown = unknown

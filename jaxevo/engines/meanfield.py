@@ -143,7 +143,8 @@ def simulate(
     root |= drugs(problem, when)
     if problem.visits is not None:
         root |= variables(problem, when, lambda name: getattr(watched, name).reshape(
-            num_arms, num_patients, 1, *getattr(watched, name).shape[1:]))  # fmt: skip
+            num_arms, num_patients, 1, *getattr(watched, name).shape[1:]),
+            np.full((num_arms, num_patients, 1), problem.horizon))  # fmt: skip
     root["closure"] = Variable(
         ("arm",), np.array(closures, np.str_), "", "what means and deviations are"
     )

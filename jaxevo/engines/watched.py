@@ -21,8 +21,8 @@ class Watched(NamedTuple):
     factor: np.ndarray  # [.., drug]
     given: np.ndarray  # [.., drug] mg, from day 0 until the next visit
     neutrophils: np.ndarray  # [tumor, mark] 1e9/L
-    lowest: np.ndarray  # [tumor] 1e9/L
-    grade_days: np.ndarray  # [tumor, grade]
+    lowest: np.ndarray  # [tumor, visit] 1e9/L, from day 0 until the next visit
+    grade_days: np.ndarray  # [tumor, visit, grade] in the same time
 
     @classmethod
     def empty(cls, problem: Problem, num: int, when: Marks) -> "Watched":
@@ -32,7 +32,7 @@ class Watched(NamedTuple):
         nan = lambda *shape: np.full((num, *shape), np.nan)  # noqa: E731
         return cls(
             nan(visits), nan(visits, lines), nan(visits, drugs), nan(visits, drugs),
-            nan(len(when.day)), nan(), nan(5),
+            nan(len(when.day)), nan(visits), nan(visits, 5),
         )  # fmt: skip
 
     def write(self, here: slice, plan: Plan, window: int, care: Care, row: Row) -> None:
@@ -42,7 +42,8 @@ class Watched(NamedTuple):
         self.share[here, window, : share.shape[1]] = share
         self.factor[here, window] = known(row.factor)
         is_last = window == plan.num_windows - 1  # there may be a visit on the last day
-        self.given[here, window : None if is_last else window + 1] = known(row.given)[:, None]
+        after = slice(window, None if is_last else window + 1)
+        self.given[here, after] = known(row.given)[:, None]
         if care.marrow is None:
             return
         first = window * plan.num_intervals
@@ -51,8 +52,8 @@ class Watched(NamedTuple):
         if window == 0:
             self.neutrophils[here, 0] = known(row.before)
         self.neutrophils[here, marks] = known(row.neutrophils)[:, end[marks] - 1]
-        self.lowest[here] = known(care.marrow.lowest)
-        self.grade_days[here] = known(care.marrow.grade_days)
+        self.lowest[here, after] = known(care.marrow.lowest)[:, None]
+        self.grade_days[here, after] = known(care.marrow.grade_days)[:, None]
 
     def write_in_advance(
         self, here: slice, arm: Arm, when: Marks, horizon: float, surface: np.ndarray
@@ -83,9 +84,16 @@ def given_by(
 
 
 def variables(
-    problem: Problem, when: Marks, joined: Callable[[str], np.ndarray]
+    problem: Problem, when: Marks, joined: Callable[[str], np.ndarray], until: np.ndarray
 ) -> dict[str, Variable]:
-    """Arrays of a trajectory; `joined` gives a field of `Watched` as [arm, patient, replicate, ..]."""
+    """Arrays of a trajectory.
+
+    Args:
+        problem: the study.
+        when: its marks.
+        joined: a field of `Watched` as [arm, patient, replicate, ...].
+        until: [arm, patient, replicate] day until which the patient of a tumor is seen.
+    """
     seen = (*TUMOR, "visit")
     lines = max((len(arm.lines) for arm in problem.arms), default=0)
     named = [[line.name for line in arm.lines] for arm in problem.arms]
@@ -112,13 +120,20 @@ def variables(
         )
     if problem.hosts:
         course = joined("neutrophils")[..., when.is_record]
+        last = np.searchsorted(when.day[when.is_visit], until - RESOLUTION, side="left") - 1
+        last = np.maximum(last, 0)[..., None]
+        lowest = np.take_along_axis(joined("lowest"), last, -1)[..., 0]
+        days = np.take_along_axis(joined("grade_days"), last[..., None], -2)[..., 0, :]
         found |= {
             "neutrophils": Variable((*TUMOR, "time"), course, "1e9/L", "circulating neutrophils"),
             "lowest_neutrophils": Variable(
-                TUMOR, joined("lowest"), "1e9/L", "smallest count of neutrophils"
+                TUMOR, lowest, "1e9/L", "smallest count of neutrophils, as long as `grade_days`"
             ),
             "grade_days": Variable(
-                (*TUMOR, "grade"), joined("grade_days"), "d", "days in each CTCAE grade, 0 to 4"
+                (*TUMOR, "grade"),
+                days,
+                "d",
+                "days in each CTCAE grade, 0 to 4, until the visit that ends the time on treatment",
             ),
         }
     return found

@@ -16,6 +16,7 @@ from jaxevo.engines.grid import arm_inputs, marks, multiples
 from jaxevo.engines.pool import Pool
 from jaxevo.engines.process import planned, problem_network
 from jaxevo.engines.regimen import plan_of
+from jaxevo.engines.tumors import EXTINCT, RUNNING, STOPPED
 from tests import builders
 from tests.visiting import always, of, with_arms, written
 
@@ -285,6 +286,29 @@ def test_neutrophils_are_those_of_the_same_doses():
         for x, y in zip(mine, expected, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-8)
         assert mine[2].sum() == pytest.approx(17.0, rel=1e-12)
+
+
+def test_days_by_grade_end_at_the_visit_after_a_tumor_was_last_followed():
+    """Tumors that grow to a size are followed no further, and neither is the marrow of their patients, in
+    both kinds of arms; nobody sees that no cell is left, and of who stays the horizon is the end.
+    """
+    model = builders.build(**MODEL | {"max_death_rate": 0.0})
+    own = builders.host(model, slope={"a": 0.2}, baseline=4.0)
+    plain = Arm("plain", doses(A, range(0, 12, 3), 800.0))
+    problem = study(
+        plain, always(plain), model=model, hosts=(own,), stop_at_cells=200, replicates=60,
+        founders=(Founder(1, 0, 0),),
+    )  # fmt: skip
+    found = clones.simulate(problem)
+    status, end = of(found, "status"), of(found, "end_day")
+    until = np.where(status == STOPPED, np.minimum(EVERY * np.ceil(end / EVERY), 17.0), 17.0)
+    for kind in (RUNNING, EXTINCT, STOPPED):
+        assert np.sum(status == kind, axis=(1, 2)).min() > 2
+    assert np.unique(until).size > 2
+    np.testing.assert_allclose(of(found, "grade_days").sum(axis=-1), until, rtol=1e-12)
+    lowest = of(found, "lowest_neutrophils")
+    assert np.all(lowest[status != STOPPED] == lowest.min())
+    assert lowest.max() > lowest.min()
 
 
 def test_an_arm_can_have_a_transduced_marrow_of_its_own():
