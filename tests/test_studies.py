@@ -145,6 +145,7 @@ def test_cml_runs_small(tmp_path):
     assert {arm["patients"] for arm in summary.values()} == {3}
 
 
+@pytest.mark.slow
 def test_melanoma_fails_as_published():
     """One drug for certain; two with the limit law's .8818 (published .881), and .0020 (published .002)
     without the mutation that resists both.

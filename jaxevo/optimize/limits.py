@@ -10,7 +10,8 @@ of interval i, c_i the levels of the drugs in it and a the amounts,
 
     dy_{i+1}/da = A_i dy_i/da + B_i dc_i/da,        A_i = dy_{i+1}/dy_i,   B_i = dy_{i+1}/dc_i
 
-where A_i and B_i of all intervals are found side by side, and dc_i/da does not depend on a.
+where A_i and B_i of all intervals are found side by side, and dc_i/da does not depend on a. Only the
+directions of a that a search asks for are followed.
 """
 
 import dataclasses
@@ -36,15 +37,20 @@ class Limit(NamedTuple):
     name: str
     value: Callable[[Float[Array, " entry"]], Float[Array, " row"]]
     share: Float[np.ndarray, "row entry"] | None = None  # where g = share @ amounts - 1
-    slopes: Callable[[Float[Array, " entry"]], tuple[Array, Array]] | None = None  # g and dg/da
+    slopes: Callable[[Float[np.ndarray, "entry direction"]], "Sloped"] | None = None  # `along`
 
-    def value_and_slopes(self, amounts: Float[Array, " entry"]) -> tuple[Array, Array]:
-        """g [row] and its derivative by every amount [row, entry]."""
-        if self.share is not None:
-            return self.value(amounts), jnp.asarray(self.share)
+    def along(self, directions: Float[np.ndarray, "entry direction"]) -> "Sloped":
+        """g [row] and its derivatives along directions [row, direction], as a function of the amounts."""
         if self.slopes is not None:
-            return self.slopes(amounts)
-        return self.value(amounts), jax.jacrev(self.value)(amounts)
+            return self.slopes(directions)
+        if self.share is not None:
+            fixed = self.share @ directions
+            return lambda amounts: (self.value(amounts), jnp.asarray(fixed))
+        by_amount = jax.jacrev(self.value)
+        return lambda amounts: (self.value(amounts), by_amount(amounts) @ jnp.asarray(directions))
+
+
+Sloped = Callable[[Float[Array, " entry"]], tuple[Array, Array]]
 
 
 def total(name: str, weight: np.ndarray, most: np.ndarray) -> Limit:
@@ -119,25 +125,24 @@ def neutrophils(problem: Problem, arm: Arm, least: float, patient: int = 0) -> L
     def value(amounts):
         return jnp.log(least) - jnp.log(course(amounts)[2])
 
-    with jax.enable_x64(True):
-        each = jnp.eye(len(arm.doses) + len(arm.levels))
-        of_levels = np.moveaxis(np.asarray(jax.vmap(given.level)(each)), 0, -1)  # they are linear
-
-    def slopes(amounts):
-        levels, cells, lowest = course(amounts)
-        of_interval = jax.vmap(jax.jacrev(interval, (0, 1)))
-        after, low = of_interval(cells, levels, jnp.asarray(given.duration))
+    def slopes(directions):
+        with jax.enable_x64(True):  # levels are linear in the amounts
+            of_levels = np.asarray(jax.vmap(given.level, 1, -1)(jnp.asarray(directions)))
 
         def onward(cells, parts):
             (by_cells, by_level), (low_by_cells, low_by_level), of_level = parts
-            entered = lambda by: jnp.tensordot(by, of_level, 2)  # noqa: E731
-            return by_cells @ cells + entered(by_level), low_by_cells @ cells + entered(
-                low_by_level
-            )
+            after = by_cells @ cells + jnp.tensordot(by_level, of_level, 2)
+            return after, low_by_cells @ cells + jnp.tensordot(low_by_level, of_level, 2)
 
-        first = jnp.zeros((cells.shape[1], amounts.shape[0]))
-        _, by_amount = jax.lax.scan(onward, first, (after, low, jnp.asarray(of_levels)))
-        return jnp.log(least) - jnp.log(lowest), -by_amount / lowest[:, None]
+        def both(amounts):
+            levels, cells, lowest = course(amounts)
+            of_interval = jax.vmap(jax.jacrev(interval, (0, 1)))
+            after, low = of_interval(cells, levels, jnp.asarray(given.duration))
+            first = jnp.zeros((cells.shape[1], directions.shape[1]))
+            _, found = jax.lax.scan(onward, first, (after, low, jnp.asarray(of_levels)))
+            return jnp.log(least) - jnp.log(lowest), -found / lowest[:, None]
+
+        return both
 
     name = "neutrophils" if patient == 0 else f"neutrophils of patient {patient}"
     return Limit(name, value, slopes=slopes)

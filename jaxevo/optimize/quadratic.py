@@ -5,7 +5,7 @@
 u a place of the unit box, s the slope there, B what L-BFGS knows of the curvature (Byrd, Nocedal &
 Schnabel 1994, doi:10.1007/BF01582063),
 
-    B = t 1 - W N^-1 W',    W = [t S, Y],    N = [[t S'S, L], [L', -D]],    t = y'y/s'y of the last pair
+    B = t 1 - W N^-1 W',    W = [t S, Y],    N = [[t S'S, L], [L', -D]],    t = |y|/|s| of the last pair
 
 S and Y the moves and the changes of slope, in columns, L the part of S'Y below its diagonal D. A pair of
 little curvature is bent so that B stays positive (Powell 1978, doi:10.1007/BFb0067703). The

@@ -170,12 +170,13 @@ def _slopes(pattern: Pattern, limits):
     by_unit[np.arange(len(pattern.weight)), pattern.variable] = pattern.weight
     by_unit *= pattern.high - pattern.low
 
+    made = [limit.along(by_unit) for limit in limits]
+
     def both(unit):
         amounts = pattern.amounts(pattern.of_unit(unit))
-        found = [limit.value_and_slopes(amounts) for limit in limits]
+        found = [own(amounts) for own in made]
         rows = jnp.concatenate([jnp.zeros(0), *(rows for rows, _ in found)])
-        slopes = jnp.concatenate([jnp.zeros((0, len(amounts))), *(slopes for _, slopes in found)])
-        return rows, slopes @ jnp.asarray(by_unit)
+        return rows, jnp.concatenate([jnp.zeros((0, len(unit))), *(slopes for _, slopes in found)])
 
     return both
 

@@ -22,7 +22,7 @@ from jaxevo.optimize.quadratic import Curvature, Pairs, Polytope
 from jaxevo.optimize.state import Settings
 from jaxevo.state import Array
 
-HALFWAY = 0.5
+HALFWAY = 0.5  # to the anchor: a step that straightened limits leave in any case
 ROUGHLY = 1e-3  # of a limit: what is broken by less, the next step mends
 BACKTRACKS = 30
 HALVINGS = 45  # of the way back to the lowest doses

@@ -13,7 +13,7 @@ LARGER = {**BATTERY, **HIERARCHY, **SEEDED, **CUT}
 ELSEWHERE = ("hierarchy", "batch_immigration", "jump_of_few_cells")
 LONG = (  # others in the default suite reject the same rivals
     "amplification", "small_therapy", "amplification_in_both_daughters", "exact_zeros",
-    "hierarchy_and_both_daughters", "batches_alone",
+    "hierarchy_and_both_daughters", "batches_alone", "two_types", "frequent_mutation",
 )  # fmt: skip
 SEVERAL_LANES = ("migration",)
 ALSO_IN_SEVERAL_LANES = (

@@ -252,6 +252,7 @@ def test_living_cells_belong_to_clones_of_their_genotype(whole):
         assert clone == genotype.unpack(genome, int(found))[:2].tolist()
 
 
+@pytest.mark.slow
 def test_growth_ends_at_the_size_and_overshoots_by_less_than_one_percent():
     """Day 0 is when the tumor has `treat_at_cells` cells; above 8,192 cells of room at a sync."""
     grown = simulate(problem(model=model(capacity=1e6), treat_at_cells=30_000, max_cells=60_000))

@@ -51,8 +51,7 @@ EFFORT = {  # of the default suite; all of it under the marker `slow`
     "batches_alone": 0.5,
     "jump": 0.25,
 }
-QUICK = ("birth_death_from_one_founder", "two_types", "switching", "jump",
-         "replicates_are_independent")  # fmt: skip
+QUICK = ("birth_death_from_one_founder", "two_types", "replicates_are_independent")
 IN_STEPS = ("migration", "hierarchy_and_both_daughters", "batches_alone")
 LARGE = (1e8, 1e12)
 
