@@ -81,7 +81,9 @@ def toxicity(report: Report, title: str) -> Figure:
         at = [(_burdens(row)[0], row["observed_relapse_probability"]) for row in known]
         axes.plot(*zip(*sorted(at), strict=True), color="#404040", lw=1, ls=":")
     first = next(iter(arms.values()))
+    most = max((_burdens(row)[0] or 0.0 for row in [*arms.values(), *front]), default=0.0) or 1.0
     axes.set(xlabel=_burdens(first)[1], ylabel="probability of relapse", ylim=(-0.03, 1.03))
+    axes.set_xlim(-0.03 * most, 1.05 * most)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
     set_title(figure, title, "Relapse against toxicity, in tumors that the search never saw")
     return figure
