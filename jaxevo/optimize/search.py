@@ -98,9 +98,7 @@ def search(
     """
     check(pattern)
     limits = tuple(limits)
-    one_thread = threadpool_limits(
-        1, "blas"
-    )  # of each start; those of OpenBLAS wait for each other
+    one_thread = threadpool_limits(1, "blas")  # those of OpenBLAS wait for each other
     with one_thread, jax.enable_x64(True), contextlib.closing(Team()) as team:
         places = _starts(pattern, starts, num_random, seed)
         if any(limit.share is None for limit in limits):

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -117,13 +118,9 @@ def surfaces(root: Root, pair: tuple[int, ...], title: str = "") -> Figure:
     panels = figure.subplots(len(shown), len(SURFACES), squeeze=False)
     for j, (name, (text, colors, has_middle)) in enumerate(SURFACES.items()):
         maps = [_map(root, name, pair, line) for line in shown]
-        span = max((np.nanmax(np.abs(x)) for x in maps if np.isfinite(x).any()), default=0.0)
-        look = {"vmin": 0.0, "vmax": max(1.0, span)}
-        if has_middle:
-            span = max(span, LEAST_SPAN)
-            look = {"norm": TwoSlopeNorm(0.0, -span, span)}
+        look = _look(maps, colors, has_middle)
         for i, line in enumerate(shown):
-            image = panels[i, j].imshow(maps[i], origin="lower", aspect="auto", cmap=colors, **look)
+            image = panels[i, j].imshow(maps[i], origin="lower", aspect="auto", **look)
             if has_middle:
                 down, across = np.nonzero(_is_clear(root, name, pair, line))
                 panels[i, j].plot(across, down, ".", color="black", ms=3)
@@ -142,6 +139,15 @@ def surfaces(root: Root, pair: tuple[int, ...], title: str = "") -> Figure:
     return figure
 
 
+def _look(maps: list[np.ndarray], colors: str, has_middle: bool) -> dict[str, Any]:
+    """Colors that several maps share."""
+    span = max((np.nanmax(np.abs(x)) for x in maps if np.isfinite(x).any()), default=0.0)
+    if not has_middle:
+        return {"cmap": colors, "vmin": 0.0, "vmax": max(1.0, span)}
+    span = max(span, LEAST_SPAN)
+    return {"cmap": colors, "norm": TwoSlopeNorm(0.0, -span, span)}
+
+
 def slices(root: Root, triple: tuple[int, ...], title: str = "") -> Figure:
     """Heat maps of three agents in the first line: viability and excess over Bliss of the first two, a
     column of panels for each level of the third.
@@ -157,13 +163,9 @@ def slices(root: Root, triple: tuple[int, ...], title: str = "") -> Figure:
         maps = [
             _map(root, name, triple[:2], 0, rows[root["level"][rows, third] == x]) for x in chosen
         ]
-        span = max((np.nanmax(np.abs(x)) for x in maps if np.isfinite(x).any()), default=0.0)
-        look = {"vmin": 0.0, "vmax": max(1.0, span)}
-        if has_middle:
-            span = max(span, LEAST_SPAN)
-            look = {"norm": TwoSlopeNorm(0.0, -span, span)}
+        look = _look(maps, colors, has_middle)
         for axes, values, level in zip(panels[i], maps, chosen, strict=True):
-            image = axes.imshow(values, origin="lower", aspect="auto", cmap=colors, **look)
+            image = axes.imshow(values, origin="lower", aspect="auto", **look)
             _name_levels(axes, root, triple[:2], rows)
             if i == 0:
                 axes.set_title(f"{level:.3g} uM", fontsize=10)
